@@ -1,0 +1,96 @@
+/**
+ * What the environment lays over the file. Owns: the names of the variables that are read, and which key each one
+ * sets. Pure. Does not own: `${VAR}` inside the file.
+ */
+import { isMap, parseDocument } from "yaml";
+import type { ConfigIssue, ConfigPath } from "../core/config-issues.ts";
+import { isObject } from "../core/json.ts";
+import { isSecretPath } from "../core/redact.ts";
+import { readings } from "./document.ts";
+
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+export interface Override {
+  /** The variable. */
+  readonly name: string;
+  readonly path: ConfigPath;
+  /** What its text can be read as, the likeliest first. */
+  readonly readings: readonly unknown[];
+}
+
+/**
+ * The overrides in `env` for the host and for handlers whose keys are known; the host lays over what concerns any other
+ * handler. Empty variables are none.
+ *
+ * @param types of all handlers that the configuration names
+ * @param checked those of them whose keys are known
+ */
+export function environmentOverrides(
+  env: Environment,
+  types: readonly string[],
+  checked: readonly string[],
+): Override[] {
+  const overrides: Override[] = [];
+  const add = (name: string, path: ConfigPath, text: string): void => {
+    overrides.push({ name, path, readings: overrideReadings(text, isSecretPath(path)) });
+  };
+  const { ONEX_HTTP_PORT: httpPort } = env;
+  if (httpPort !== undefined && httpPort !== "") add("ONEX_HTTP_PORT", ["health", "port"], httpPort);
+  // Of two types where one's prefix begins with the other's, the longer one is meant.
+  const prefixes = types
+    .map((type) => ({ type, prefix: handlerPrefix(type) }))
+    .sort((a, b) => b.prefix.length - a.prefix.length);
+  for (const [name, text] of Object.entries(env)) {
+    if (text === undefined || text === "") continue;
+    const match = prefixes.find(({ prefix }) => name.startsWith(prefix) && name.length > prefix.length);
+    if (match === undefined || !checked.includes(match.type)) continue;
+    add(name, ["handlers", match.type, name.slice(match.prefix.length).toLowerCase()], text);
+  }
+  return overrides;
+}
+
+const handlerPrefix = (type: string): string =>
+  `HANDLER_${type.toUpperCase().replaceAll(/[^A-Z0-9]/g, "_")}_`;
+
+/** A variable's text may also be a list or a map in YAML's flow form: `[a, b]`. */
+function overrideReadings(text: string, secret: boolean): unknown[] {
+  const plain = readings(text, secret);
+  if (!/^\s*[[{]/.test(text)) return plain;
+  const document = parseDocument(text);
+  if (document.errors.length > 0) return plain;
+  const value: unknown = document.toJS();
+  return Array.isArray(value) || isMap(document.contents) ? [value, ...plain] : plain;
+}
+
+/** `document` with the overrides' first readings in place. */
+export function withOverrides(document: unknown, overrides: readonly Override[]): unknown {
+  return overrides.reduce(
+    (value, override) => withValue(value, override.path, override.readings[0]),
+    document,
+  );
+}
+
+/** A copy of `root` with `value` at `path`; objects on the way are made. Something else in the way stays as it is. */
+export function withValue(root: unknown, path: ConfigPath, value: unknown): unknown {
+  const [key, ...rest] = path;
+  if (key === undefined) return value;
+  if (Array.isArray(root) && typeof key === "number") {
+    return root.map((item: unknown, index) => (index === key ? withValue(item, rest, value) : item));
+  }
+  if (root !== undefined && root !== null && !isObject(root)) return root;
+  return { ...root, [key]: withValue(root?.[key], rest, value) };
+}
+
+/** Variables that ask for something this release does not have. */
+export function environmentIssues(env: Environment): (ConfigIssue & { readonly variable: string })[] {
+  const { KAFKA_BOOTSTRAP_SERVERS: servers } = env;
+  if (servers === undefined || servers === "") return [];
+  return [
+    {
+      variable: "KAFKA_BOOTSTRAP_SERVERS",
+      path: [],
+      message:
+        "KAFKA_BOOTSTRAP_SERVERS is set, but the Kafka bus is not part of this release. Unset it to use the in-memory bus.",
+    },
+  ];
+}

@@ -1,0 +1,307 @@
+/**
+ * The runtime configuration: its keys as they are written in YAML, its form once resolved, and the checks between
+ * keys. Pure. Does not own: finding and reading the file (`load.ts`), nor the keys of a handler's own section: they
+ * are the handler's.
+ *
+ * 1. A key that has no effect in this release is refused with what it is for, never ignored.
+ */
+import { z } from "zod";
+import { pathText, schemaIssues, valueAt, withoutNulls, type ConfigIssue } from "../core/config-issues.ts";
+import { isObject } from "../core/json.ts";
+import {
+  apiKeyIssues,
+  apiKeysSchema,
+  mcpConfigIssues,
+  mcpSectionSchema,
+  toApiKeys,
+  type ApiKey,
+} from "../handlers/mcp-config.ts";
+
+const text = (description: string): z.ZodString => z.string().min(1).meta({ description });
+const seconds = (minimum: number, maximum: number): z.ZodNumber => z.number().min(minimum).max(maximum);
+const topic = z.string().regex(/^(?!\.{1,2}$)[a-zA-Z0-9._-]{1,249}$/, {
+  error: "1 to 249 of a-z, A-Z, 0-9, '.', '_' and '-', other than '.' and '..'",
+});
+
+const eventBus = z.strictObject({
+  type: z
+    .enum(["inmemory"], { error: "inmemory (the Kafka bus is not part of this release)" })
+    .default("inmemory")
+    .meta({ description: "Kind of the event bus." }),
+  environment: z
+    .string()
+    .regex(/^[a-zA-Z0-9_-]{1,64}$/, { error: "1 to 64 of a-z, A-Z, 0-9, '_' and '-'" })
+    .default("local")
+    .meta({ description: "First part of the dead-letter topics' names: `<environment>.dlq.commands.v1`." }),
+  max_history: z
+    .int()
+    .min(0)
+    .max(1_000_000)
+    .default(1000)
+    .meta({ description: "Messages of a topic that the in-memory bus keeps." }),
+});
+
+const handlerSource = z.strictObject({
+  mode: z.enum(["bootstrap", "contract", "hybrid"]).default("hybrid").meta({
+    description:
+      "Handlers shipped in the package, those with a contract in contracts_dir, or both: then the contract wins.",
+  }),
+  allow_bootstrap_override: z
+    .boolean()
+    .default(false)
+    .meta({ description: "In hybrid mode the shipped handler wins over a contract of the same type." }),
+  bootstrap_expires_at: z.iso
+    .datetime({ offset: true, error: "a time with zone such as 2027-01-31T12:00:00Z" })
+    .optional()
+    .meta({ description: "From this time on shipped handlers are not loaded." }),
+});
+
+const logging = z.strictObject({
+  level: z
+    .enum(["debug", "info", "warn", "error", "silent"])
+    .default("info")
+    .meta({ description: "Least severe lines that are written, to stderr." }),
+  format: z
+    .enum(["auto", "pretty", "json"])
+    .default("auto")
+    .meta({ description: "auto: pretty on a terminal, else JSON lines." }),
+});
+
+const shutdown = z
+  .strictObject({
+    drain_timeout_seconds: seconds(1, 300)
+      .default(30)
+      .meta({ description: "Wait for pending envelopes before handlers are shut down." }),
+    handler_timeout_seconds: seconds(1, 300)
+      .default(10)
+      .meta({ description: "Limit of each handler's shutdown; handlers of one priority run together." }),
+    grace_period_seconds: seconds(0, 3600).default(60).meta({
+      description:
+        "Limit of the whole stop; must exceed the two limits above together. When it is over everything is destroyed and the exit code is 1.",
+    }),
+  })
+  .superRefine((value, context) => {
+    const least = value.drain_timeout_seconds + value.handler_timeout_seconds;
+    if (value.grace_period_seconds > least) return;
+    context.addIssue({
+      code: "custom",
+      path: ["grace_period_seconds"],
+      message: `more than ${least} (drain_timeout_seconds + handler_timeout_seconds)`,
+    });
+  });
+
+const healthPort = z.union([z.int().min(0).max(65_535), z.literal(false)], {
+  error: "an integer from 0 to 65535, or false",
+});
+
+const health = z.strictObject({
+  host: text("Address of the operator endpoints: /health, /ready, POST /envelopes.").default("127.0.0.1"),
+  port: healthPort.default(8085).meta({
+    description: "Their port; 0 picks a free one, false opens none.",
+    environment: "ONEX_HTTP_PORT",
+  }),
+  api_keys: apiKeysSchema.meta({
+    description:
+      "Keys of callers; POST /envelopes needs the role admin. Empty: callers on loopback may, others may not.",
+  }),
+});
+
+const handlerType = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/, {
+  error: "a handler type: 1 to 64 of a-z, A-Z, 0-9, '_' and '-'",
+});
+
+const required = z
+  .boolean()
+  .default(true)
+  .meta({ description: "Whether the start fails when this handler cannot be initialized." });
+
+/** Another handler's section: its own keys are its own business. */
+const anySection = z.looseObject({ required });
+
+/** The whole file; sections of handlers are judged only for `required`. */
+export const runtimeSchema = z.strictObject({
+  name: text("Name of the runtime, in logs and answers.").default("onex-runtime"),
+  description: text("What this runtime is for.").optional(),
+  contracts_dir: text("Folder scanned for handler contracts, relative to the working directory.")
+    .optional()
+    .meta({ environment: "ONEX_CONTRACTS_DIR" }),
+  input_topic: topic.default("requests").meta({ description: "Topic of the envelopes taken in." }),
+  output_topic: topic
+    .default("responses")
+    .meta({ description: "Topic of answers to envelopes without reply_to." }),
+  consumer_group: topic.default("onex-runtime").meta({ description: "Group that takes the envelopes in." }),
+  event_bus: eventBus.prefault({}),
+  handlers: z.record(handlerType, anySection).default({}),
+  handler_source: handlerSource.prefault({}),
+  allowed_namespaces: z.array(z.string().min(1)).default([]).meta({
+    description: "Package specifiers that handler classes may be imported from, and what lies below them.",
+  }),
+  logging: logging.prefault({}),
+  shutdown: shutdown.prefault({}),
+  health: health.prefault({}),
+  health_check_timeout_seconds: seconds(1, 60)
+    .default(5)
+    .meta({ description: "Limit of one handler's health check." }),
+  max_concurrency: z.int().min(1).max(10_000).default(32).meta({ description: "Envelopes handled at once." }),
+});
+
+/** The same with the sections of the known handlers in full: the source of the JSON Schema and the reference table. */
+export const publishedSchema = runtimeSchema
+  .extend({
+    handlers: z
+      .object({ mcp: mcpSectionSchema.extend({ required }).optional() })
+      .catchall(anySection)
+      .default({}),
+  })
+  .meta({ title: "onex-runtime configuration", description: "contracts/runtime/runtime_config.yaml" });
+
+type RuntimeDocument = z.output<typeof runtimeSchema>;
+
+/** Checks of the sections whose handler is known; any other handler checks its own when it is initialized. */
+const sectionChecks: Readonly<Record<string, (section: unknown) => ConfigIssue[]>> = {
+  mcp: mcpConfigIssues,
+};
+
+/** Keys of later releases, by path. (1) */
+const laterKeys: readonly (readonly [path: readonly string[], feature: string])[] = [
+  [["consul"], "Consul discovery"],
+  [["event_bus", "bootstrap_servers"], "The Kafka bus"],
+  [["event_bus", "acks"], "The Kafka bus"],
+  [["event_bus", "publish_retries"], "The Kafka bus"],
+  [["event_bus", "retry_backoff_base_seconds"], "The Kafka bus"],
+  [["event_bus", "circuit_breaker_threshold"], "The Kafka bus"],
+  [["event_bus", "circuit_breaker_reset_seconds"], "The Kafka bus"],
+  [["event_bus", "dead_letter"], "The Kafka bus"],
+  [["event_bus", "ssl"], "The Kafka bus"],
+  [["event_bus", "sasl"], "The Kafka bus"],
+];
+
+/** Every problem of the file's content. Keys without a value count as absent. */
+export function runtimeConfigIssues(document: unknown): ConfigIssue[] {
+  const present = structuredClone(withoutNulls(document));
+  const later = laterKeys.filter(([path]) => valueAt(present, path) !== undefined);
+  for (const [path] of later)
+    Reflect.deleteProperty(valueAt(present, path.slice(0, -1)) as object, String(path.at(-1)));
+  return [
+    ...later.map(([path, feature]) => ({
+      path,
+      message: `Config key '${pathText(path)}' has no effect: ${feature} is not part of this release. Remove the key.`,
+    })),
+    ...schemaIssues(runtimeSchema, present),
+    ...apiKeyIssues(valueAt(present, ["health", "api_keys"]), ["health", "api_keys"]),
+    ...sectionIssues(valueAt(document, ["handlers"])),
+  ];
+}
+
+/** Handler types whose sections are checked here. */
+export const checkedTypes: readonly string[] = Object.keys(sectionChecks);
+
+/** One handler's part of the configuration. */
+export interface HandlerSection {
+  readonly required: boolean;
+  /** The section without `required`, keys as they are written. */
+  readonly config: Readonly<Record<string, unknown>>;
+}
+
+/** A section as the handler sees it; a section without a value is one without keys. */
+export function handlerSection(section: unknown): HandlerSection {
+  const { required: isRequired, ...config } = isObject(section) ? section : {};
+  return { required: isRequired !== false, config };
+}
+
+function sectionIssues(handlers: unknown): ConfigIssue[] {
+  if (!isObject(handlers)) return [];
+  const issues = Object.entries(handlers).flatMap(([type, section]) => {
+    const issuesOf = sectionChecks[type];
+    if (issuesOf === undefined || (section !== null && !isObject(section))) return [];
+    return issuesOf(handlerSection(section).config).map((issue) => ({
+      ...issue,
+      path: ["handlers", type, ...issue.path],
+    }));
+  });
+  return [...issues, ...busIssues(handlers)];
+}
+
+/** The host has no Kafka bus to lend. (1) */
+function busIssues(handlers: Readonly<Record<string, unknown>>): ConfigIssue[] {
+  const path = ["handlers", "mcp", "kafka_enabled"];
+  if (valueAt({ handlers }, path) !== true) return [];
+  return [
+    {
+      path,
+      message:
+        "Config key 'kafka_enabled' is true, but the event bus is inmemory and the Kafka bus is not part of this release: set kafka_enabled: false.",
+    },
+  ];
+}
+
+/** The configuration as the program uses it: resolved, frozen, units in the names. Handlers' sections are apart. */
+export interface RuntimeConfig {
+  readonly name: string;
+  readonly description?: string;
+  readonly inputTopic: string;
+  readonly outputTopic: string;
+  readonly consumerGroup: string;
+  readonly eventBus: {
+    readonly type: "inmemory";
+    readonly environment: string;
+    readonly maxHistory: number;
+  };
+  readonly handlerSource: {
+    readonly mode: "bootstrap" | "contract" | "hybrid";
+    readonly allowBootstrapOverride: boolean;
+    /** ISO 8601 with zone. */
+    readonly bootstrapExpiresAt?: string;
+  };
+  readonly allowedNamespaces: readonly string[];
+  readonly logging: RuntimeDocument["logging"];
+  readonly shutdown: {
+    readonly drainTimeoutSeconds: number;
+    readonly handlerTimeoutSeconds: number;
+    readonly gracePeriodSeconds: number;
+  };
+  readonly health: {
+    readonly host: string;
+    readonly port: number | false;
+    readonly apiKeys: readonly ApiKey[];
+  };
+  readonly healthCheckTimeoutSeconds: number;
+  readonly maxConcurrency: number;
+}
+
+/** A document without issues, resolved. */
+export function resolveRuntimeConfig(document: unknown): RuntimeConfig {
+  const parsed = runtimeSchema.parse(withoutNulls(document));
+  const expiry = parsed.handler_source.bootstrap_expires_at;
+  return Object.freeze({
+    name: parsed.name,
+    ...(parsed.description === undefined ? {} : { description: parsed.description }),
+    inputTopic: parsed.input_topic,
+    outputTopic: parsed.output_topic,
+    consumerGroup: parsed.consumer_group,
+    eventBus: Object.freeze({
+      type: parsed.event_bus.type,
+      environment: parsed.event_bus.environment,
+      maxHistory: parsed.event_bus.max_history,
+    }),
+    handlerSource: Object.freeze({
+      mode: parsed.handler_source.mode,
+      allowBootstrapOverride: parsed.handler_source.allow_bootstrap_override,
+      ...(expiry === undefined ? {} : { bootstrapExpiresAt: expiry }),
+    }),
+    allowedNamespaces: Object.freeze(parsed.allowed_namespaces),
+    logging: Object.freeze(parsed.logging),
+    shutdown: Object.freeze({
+      drainTimeoutSeconds: parsed.shutdown.drain_timeout_seconds,
+      handlerTimeoutSeconds: parsed.shutdown.handler_timeout_seconds,
+      gracePeriodSeconds: parsed.shutdown.grace_period_seconds,
+    }),
+    health: Object.freeze({
+      host: parsed.health.host,
+      port: parsed.health.port,
+      apiKeys: toApiKeys(parsed.health.api_keys),
+    }),
+    healthCheckTimeoutSeconds: parsed.health_check_timeout_seconds,
+    maxConcurrency: parsed.max_concurrency,
+  });
+}

@@ -1,0 +1,77 @@
+/** Problems of a contract as text: where in the document, what is wrong, and the value that was found. */
+import { distance } from "fastest-levenshtein";
+import type { z } from "zod";
+
+export interface Problem {
+  /** Keys from the document's root. */
+  readonly path: readonly PropertyKey[];
+  readonly message: string;
+  /** The key is required and absent. */
+  readonly missing?: boolean;
+}
+
+const maxShown = 80;
+
+/** `mcp.execution.urls[0]`; the document itself is `(root)`. */
+export function pathText(path: readonly PropertyKey[]): string {
+  if (path.length === 0) return "(root)";
+  return path
+    .map((key, index) => (typeof key === "number" ? `[${key}]` : `${index === 0 ? "" : "."}${String(key)}`))
+    .join("");
+}
+
+/** A value as short JSON. */
+export function valueText(value: unknown): string {
+  let text: string | undefined;
+  try {
+    text = JSON.stringify(value);
+  } catch {
+    text = undefined;
+  }
+  text ??= typeof value;
+  return text.length > maxShown ? `${text.slice(0, maxShown)}…` : text;
+}
+
+/** What zod found, one problem each; an absent required key is told from a wrong value. */
+export function problemsOf(error: z.ZodError, document: unknown): Problem[] {
+  return error.issues.flatMap((issue) => issueProblems(issue, [], document));
+}
+
+type Issue = z.core.$ZodIssue;
+
+function issueProblems(issue: Issue, parents: readonly PropertyKey[], document: unknown): Problem[] {
+  const path = [...parents, ...issue.path];
+  const value = valueAt(document, path);
+  if (value === undefined && issue.code !== "custom") return [{ path, message: "is missing", missing: true }];
+  const message = issue.message.replace(/^Invalid input: /, "").replace(/, received .*$/, "");
+  if (issue.code === "unrecognized_keys") return [{ path, message }];
+  return [{ path, message: `${message}, got ${valueText(value)}` }];
+}
+
+function valueAt(document: unknown, path: readonly PropertyKey[]): unknown {
+  let value = document;
+  for (const key of path) {
+    if (typeof value !== "object" || value === null) return undefined;
+    value = (value as Record<PropertyKey, unknown>)[key];
+  }
+  return value;
+}
+
+/** All problems of one file in one line each, joined. */
+export const problemText = (problems: readonly Problem[]): string =>
+  problems.map((problem) => `${pathText(problem.path)}: ${problem.message}`).join("; ");
+
+/** 004 where nothing but required keys is wrong, else 003. */
+export const problemCode = (problems: readonly Problem[]): string =>
+  problems.every((problem) => problem.missing === true) ? "HANDLER_LOADER_004" : "HANDLER_LOADER_003";
+
+/** `unknown key, ignored` with the nearest known key where one is near. */
+export function unknownKeyText(path: readonly PropertyKey[], known: readonly string[]): string {
+  const key = String(path.at(-1));
+  const near = known
+    .map((name) => ({ name, steps: distance(key, name) }))
+    .filter(({ name, steps }) => steps <= Math.max(1, Math.floor(name.length / 3)))
+    .sort((a, b) => a.steps - b.steps)[0];
+  const hint = near === undefined ? "" : `; did you mean ${near.name}?`;
+  return `${pathText(path)}: unknown key, ignored${hint}`;
+}

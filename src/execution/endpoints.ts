@@ -1,0 +1,110 @@
+/**
+ * Connections to services, one pool per origin. Owns the pools and their limits. Does not own: what is sent and what an
+ * answer means.
+ *
+ * 1. A pool is made on first use and closed once no tool points at its origin; calls under way on it end normally.
+ * 2. At most `maxOutstanding` calls are under way or waiting per origin: a slow service holds nothing of the others.
+ */
+import { isIP } from "node:net";
+import { Pool } from "undici";
+import { InfraUnavailableError, RuntimeHostError } from "../core/errors.ts";
+import type { Networks } from "./networks.ts";
+
+/** Sockets per origin. */
+const maxConnections = 64;
+/** Calls per origin, sent and waiting for a socket. */
+const maxOutstanding = 1024;
+/** For a connection to be there, name lookup and TLS included. */
+export const connectTimeoutSeconds = 5;
+/** The call's deadline (at most 300 s) is the limit that counts; this only ends what it could not. */
+const backstopMs = 310_000;
+
+export interface Endpoint {
+  readonly origin: string;
+  readonly pool: Pool;
+  /** Sent or waiting. */
+  outstanding: number;
+}
+
+export class Endpoints {
+  readonly #networks: Networks;
+  readonly #byOrigin = new Map<string, Endpoint>();
+  #closed = false;
+
+  constructor(networks: Networks) {
+    this.#networks = networks;
+  }
+
+  get origins(): readonly string[] {
+    return [...this.#byOrigin.keys()];
+  }
+
+  /**
+   * @param label the tool's name, for the error
+   * @throws InfraUnavailableError where too many calls wait for this origin, or all is closed
+   * @throws RuntimeHostError where its address may not be called
+   */
+  get(origin: string, label: string): Endpoint {
+    let endpoint = this.#byOrigin.get(origin);
+    if (endpoint === undefined) {
+      if (this.#closed) throw new InfraUnavailableError("The runtime is stopping.");
+      endpoint = this.#open(origin, label);
+      this.#byOrigin.set(origin, endpoint);
+    }
+    if (endpoint.outstanding >= maxOutstanding)
+      throw new InfraUnavailableError(`Too many calls wait for the service behind "${label}".`, {
+        facts: { transport: "http", target: origin, retry_after_seconds: 1 },
+      });
+    return endpoint;
+  }
+
+  /** Closes every pool whose origin is not wanted and gives these origins. (1) */
+  retain(wanted: ReadonlySet<string>): readonly string[] {
+    const gone = this.origins.filter((origin) => !wanted.has(origin));
+    for (const origin of gone) {
+      // Never awaited: it lasts as long as the slowest call under way.
+      this.#byOrigin
+        .get(origin)
+        ?.pool.close()
+        .catch(() => undefined);
+      this.#byOrigin.delete(origin);
+    }
+    return gone;
+  }
+
+  async close(): Promise<void> {
+    await this.#end((pool) => pool.close());
+  }
+
+  async destroy(reason: Error): Promise<void> {
+    await this.#end((pool) => pool.destroy(reason));
+  }
+
+  async #end(end: (pool: Pool) => Promise<void>): Promise<void> {
+    this.#closed = true;
+    await Promise.allSettled([...this.#byOrigin.values()].map(({ pool }) => end(pool)));
+    this.#byOrigin.clear();
+  }
+
+  #open(origin: string, label: string): Endpoint {
+    const host = new URL(origin).hostname.replace(/^\[|\]$/g, "");
+    // A literal address is connected to without a lookup.
+    if (isIP(host) !== 0 && !this.#networks.allows(host)) throw addressRefused(origin, label);
+    const pool = new Pool(origin, {
+      connections: maxConnections,
+      headersTimeout: backstopMs,
+      bodyTimeout: backstopMs,
+      connect: { lookup: this.#networks.lookup, timeout: connectTimeoutSeconds * 1000 },
+      // With HTTP/2 one connection would carry every call and the limit above would mean nothing.
+      allowH2: false,
+    });
+    return { origin, pool, outstanding: 0 };
+  }
+}
+
+/** @param label the tool's name */
+export const addressRefused = (origin: string, label: string, cause?: unknown): RuntimeHostError =>
+  new RuntimeHostError(`The service behind "${label}" has an address that may not be called.`, {
+    cause,
+    facts: { transport: "http", target: origin },
+  });

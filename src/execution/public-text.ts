@@ -1,0 +1,45 @@
+/**
+ * Text of an error that somebody else made, fit to be shown to a client: the sentence stays; the stack, absolute paths
+ * and addresses that Node puts into it go.
+ */
+import { basename } from "node:path";
+import { messageOf } from "../core/errors.ts";
+
+const maxLength = 2000;
+
+/** Directories at the root of a usual file system: what tells `/home/me/x` from the `/users/7` of a web API. */
+const rootDirectories =
+  "app|bin|builds|data|dev|etc|home|lib|media|mnt|opt|private|proc|root|run|sbin|srv|sys|tmp|usr|var|work|workspace|Users|Volumes";
+
+const absolutePath = new RegExp(
+  `(?:file://)?(?<![\\w.:/-])/(?:${rootDirectories})(?:/[^\\s/'"\`:()?]+)+|file://[^\\s'"\`()?]+|\\b[A-Za-z]:\\\\[^\\s'"\`:?]+`,
+  "g",
+);
+
+/** `text` on its own: up to its stack, with file names in place of absolute paths, at most 2,000 characters. */
+export function withoutInternals(text: string): string {
+  const stack = text.search(/\n\s+at /);
+  const message = (stack === -1 ? text : text.slice(0, stack))
+    .slice(0, maxLength)
+    .replaceAll(absolutePath, (path) => basename(path.replaceAll("\\", "/")))
+    .replaceAll(/(\.[mc]?[jt]sx?)\?v=[0-9a-f]+/g, "$1");
+  return text.length > maxLength && stack === -1 ? `${message}…` : message;
+}
+
+/** The message of anything thrown. */
+export function publicMessage(thrown: unknown): string {
+  let text = messageOf(thrown);
+  if (thrown instanceof Error) {
+    const facts = thrown as Error &
+      Partial<Record<"path" | "dest" | "address" | "port" | "hostname", unknown>>;
+    const { path, dest, address, port, hostname } = facts;
+    for (const file of [path, dest]) {
+      if (typeof file === "string" && file !== "") text = text.replaceAll(file, basename(file));
+    }
+    for (const host of [address, hostname]) {
+      if (typeof host !== "string" || host === "") continue;
+      text = text.replaceAll(`${host}:${String(port)}`, "the server").replaceAll(host, "the server");
+    }
+  }
+  return withoutInternals(text);
+}

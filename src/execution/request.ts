@@ -1,0 +1,240 @@
+/**
+ * From a tool's execution and a call to an HTTP request. Everything that is the same for every call of a tool is worked
+ * out once, in its plan. Does not own: sending, breakers, answers.
+ */
+import { randomUUID } from "node:crypto";
+import { inspect } from "node:util";
+import { ProtocolConfigurationError } from "../core/errors.ts";
+import { isObject } from "../core/json.ts";
+import type { ToolCall } from "../tools/call.ts";
+import type { OnexExecution, RestExecution, Tool } from "../tools/tool.ts";
+import type { HttpRequest } from "./exchange.ts";
+import {
+  appendQuery,
+  argumentOf,
+  fillText,
+  onlyName,
+  originOf,
+  parsePointer,
+  parseTemplate,
+  parseUrl,
+  parseValue,
+  PlaceholderError,
+} from "./template.ts";
+
+/** How the calls of one tool are made. */
+export interface Plan {
+  readonly kind: "onex" | "rest";
+  readonly origin: string;
+  /** Where in the answer the result is. */
+  readonly pointer: readonly string[];
+  /** @throws PlaceholderError where an argument cannot be put where its placeholder stands */
+  build(call: ToolCall): HttpRequest;
+}
+
+/**
+ * @throws ProtocolConfigurationError where the execution is not one that can be carried out
+ */
+export function planOf(tool: Tool): Plan {
+  switch (tool.execution.kind) {
+    case "onex":
+      return onexPlan(tool, tool.execution);
+    case "rest":
+      return restPlan(tool, tool.execution);
+    default:
+      throw new ProtocolConfigurationError(`"${tool.name}" is not called over HTTP`);
+  }
+}
+
+/** The origin that calls of `tool` go to; undefined where there is none, or none that is valid. */
+export function targetOf({ execution }: Tool): string | undefined {
+  const url =
+    execution.kind === "rest" ? execution.url : execution.kind === "onex" ? execution.endpoints[0] : "";
+  try {
+    return originOf(url ?? "");
+  } catch {
+    return undefined;
+  }
+}
+
+function onexPlan(tool: Tool, execution: OnexExecution): Plan {
+  const endpoint = execution.endpoints[0];
+  if (endpoint === undefined) throw new ProtocolConfigurationError(`"${tool.name}" has no endpoint`);
+  const origin = originOf(endpoint);
+  const url = new URL(`${endpoint.replace(/\/+$/, "")}/${execution.path.replace(/^\/+/, "")}`);
+  const path = url.pathname + url.search;
+  const metadata = JSON.stringify({ tool_name: tool.name, tool_version: tool.version });
+  const names = new Set<string>();
+  return {
+    kind: "onex",
+    origin,
+    pointer: [],
+    build(call) {
+      const correlationId = JSON.stringify(call.correlationId);
+      const payload = JSON.stringify(call.arguments);
+      return {
+        method: "POST",
+        path,
+        headers: ["Content-Type", "application/json", ...commonHeaders(call, names)],
+        body: `{"envelope_id":"${randomUUID()}","correlation_id":${correlationId},"source":"mcp-adapter","payload":${payload},"metadata":${metadata}}`,
+      };
+    },
+  };
+}
+
+const methods = new Set(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]);
+/** Of these methods arguments that no placeholder uses go to the query. */
+const queryMethods = new Set(["GET", "HEAD", "DELETE"]);
+/** What HTTP itself sets; a contract that could would break the framing. */
+const reservedHeaders = new Set([
+  "connection",
+  "content-length",
+  "expect",
+  "keep-alive",
+  "transfer-encoding",
+  "upgrade",
+]);
+
+function restPlan(tool: Tool, execution: RestExecution): Plan {
+  const method = execution.method.toUpperCase();
+  if (!methods.has(method))
+    throw new ProtocolConfigurationError(
+      `"${tool.name}": method must be one of ${[...methods].join(", ")}, got ${inspect(execution.method)}`,
+    );
+  const url = parseUrl(execution.url);
+  const query = Object.entries(execution.query ?? {}).map(
+    ([name, value]) => [name, parseValue(value, "the query")] as const,
+  );
+  const headers = parseHeaders(tool, execution.headers ?? {});
+  const body = execution.body === undefined ? undefined : parseValue(execution.body, "the body");
+  const used = new Set([
+    ...url.names,
+    ...query.flatMap(([, value]) => value.names),
+    ...headers.names,
+    ...(body?.names ?? []),
+  ]);
+  // Only an object has room for more members.
+  const isMergeable = body === undefined || isObject(execution.body);
+  const restToQuery = queryMethods.has(method) || !isMergeable;
+  const fixed = restToQuery
+    ? queryNames(execution)
+    : new Set(isObject(execution.body) ? Object.keys(execution.body) : []);
+  const declared = isObject(tool.inputSchema.properties) ? Object.keys(tool.inputSchema.properties) : [];
+  // A service whose body members are all optional still wants a body.
+  const hasBody = body !== undefined || (!restToQuery && declared.some((name) => !used.has(name)));
+
+  const fillBody = (
+    args: ToolCall["arguments"],
+    rest: readonly (readonly [string, unknown])[],
+  ): string | null => {
+    const filled = body?.fill(args);
+    if (restToQuery) return filled === undefined ? null : JSON.stringify(filled);
+    if (!hasBody && rest.length === 0) return null;
+    return JSON.stringify({ ...Object.fromEntries(rest), ...(filled as object | undefined) });
+  };
+  return {
+    kind: "rest",
+    origin: url.origin,
+    pointer: parsePointer(execution.result ?? ""),
+    build(call) {
+      const args = call.arguments;
+      const rest = Object.entries(args).filter(([name]) => !used.has(name));
+      // A caller may add to what the contract sends, but not replace or double it.
+      const clash = rest.find(([name]) => fixed.has(name));
+      if (clash !== undefined) throw new PlaceholderError(clash[0], "is set by the tool itself");
+      const pairs: string[] = [];
+      for (const [name, value] of query) appendQuery(pairs, name, value.fill(args));
+      if (restToQuery) for (const [name, value] of rest) appendQuery(pairs, name, value);
+      const path = url.fill(args);
+      const mark = pairs.length === 0 ? "" : path.includes("?") ? "&" : "?";
+      const text = fillBody(args, rest);
+      const type =
+        text === null || headers.set.has("content-type") ? [] : ["Content-Type", "application/json"];
+      return {
+        method,
+        path: `${path}${mark}${pairs.join("&")}`,
+        headers: [...type, ...headers.fill(args), ...commonHeaders(call, headers.set)],
+        body: text,
+      };
+    },
+  };
+}
+
+/** Names of query parameters that the contract itself sends. */
+function queryNames(execution: RestExecution): ReadonlySet<string> {
+  const [, search = ""] = execution.url.split(/[?#]/, 2);
+  return new Set([...new URLSearchParams(search).keys(), ...Object.keys(execution.query ?? {})]);
+}
+
+interface HeaderTemplates {
+  readonly names: readonly string[];
+  /** In lower case. */
+  readonly set: ReadonlySet<string>;
+  fill(args: ToolCall["arguments"]): string[];
+}
+
+function parseHeaders(tool: Tool, headers: Readonly<Record<string, string>>): HeaderTemplates {
+  const templates = Object.entries(headers).map(([name, value]) => {
+    if (!/^[\w!#$%&'*+.^`|~-]+$/.test(name) || reservedHeaders.has(name.toLowerCase()))
+      throw new ProtocolConfigurationError(`"${tool.name}": the header ${inspect(name)} cannot be set`);
+    const template = parseTemplate(value);
+    if (!template.texts.every(isHeaderText))
+      throw new ProtocolConfigurationError(
+        `"${tool.name}": the header ${name} has a value that HTTP cannot carry`,
+      );
+    return { name, template, only: onlyName(template) };
+  });
+  return {
+    names: templates.flatMap(({ template }) => template.names),
+    set: new Set(templates.map(({ name }) => name.toLowerCase())),
+    fill(args) {
+      const filled: string[] = [];
+      for (const { name, template, only } of templates) {
+        if (only !== undefined && argumentOf(args, only) === undefined) continue;
+        const value = fillText(template, args, `the header ${name}`);
+        if (!isHeaderText(value))
+          throw new PlaceholderError(
+            template.names[0] ?? name,
+            `may hold no line breaks, control characters or characters beyond Latin-1: it is part of the header ${name}`,
+          );
+        filled.push(name, value);
+      }
+      return filled;
+    },
+  };
+}
+
+const isHeaderText = (text: string): boolean => /^[\t\x20-\x7e\x80-\xff]*$/.test(text);
+
+/** What every request carries, unless the contract has set it. */
+function commonHeaders(call: ToolCall, set: ReadonlySet<string>): string[] {
+  const headers: string[] = [];
+  const add = (name: string, value: string): void => {
+    if (!set.has(name.toLowerCase())) headers.push(name, value);
+  };
+  const id = call.correlationId;
+  add(
+    "X-Correlation-ID",
+    /^[\x21-\x7e]{1,200}$/.test(id) ? id : encodeURIComponent(id.slice(0, 200).toWellFormed()),
+  );
+  add("User-Agent", "onex-runtime");
+  add("Accept", "application/json, text/*;q=0.9");
+  const { traceparent, tracestate, baggage } = call.meta ?? {};
+  if (typeof traceparent === "string" && isTraceparent(traceparent)) {
+    add("traceparent", traceparent);
+    if (typeof tracestate === "string" && isTraceText(tracestate)) add("tracestate", tracestate);
+  } else {
+    add("traceparent", `00-${hex()}-${hex().slice(16)}-01`);
+  }
+  if (typeof baggage === "string" && isTraceText(baggage)) add("baggage", baggage);
+  return headers;
+}
+
+/** 32 hexadecimal digits; a UUID's are never all zero. */
+const hex = (): string => randomUUID().replaceAll("-", "");
+
+/** W3C Trace Context, version 00: ids of nothing but zeros are invalid. */
+const isTraceparent = (text: string): boolean =>
+  /^00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$/.test(text);
+
+const isTraceText = (text: string): boolean => /^[\x20-\x7e]{1,8192}$/.test(text);

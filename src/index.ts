@@ -1,0 +1,53 @@
+/** Public API of the package. */
+export { defineHandler } from "./runtime/define.ts";
+export type {
+  Container,
+  Envelope,
+  Handler,
+  HandlerClass,
+  HandlerConfig,
+  HandlerDescription,
+  HandlerHealth,
+} from "./runtime/handler.ts";
+export { HandlerMCP, type McpContainer } from "./handlers/mcp.ts";
+export {
+  content,
+  type ContentBlock,
+  type ToolCall,
+  type ToolContent,
+  type ToolResult,
+} from "./tools/call.ts";
+export { Catalog, type CatalogOptions, type Snapshot } from "./tools/catalog.ts";
+export { defineTool, type DefinedTool } from "./tools/define.ts";
+export type {
+  JsonSchema,
+  Tool,
+  ToolAnnotations,
+  ToolContext,
+  ToolDefinition,
+  ToolFunction,
+} from "./tools/tool.ts";
+export {
+  CircuitBreaker,
+  withCircuitBreaker,
+  type BreakerOptions,
+  type BreakerState,
+  type CircuitBreaking,
+} from "./resilience/circuit-breaker.ts";
+export {
+  AuthorizationError,
+  CancelledError,
+  EnvelopeValidationError,
+  HandlerLoadError,
+  InfraAuthenticationError,
+  InfraConnectionError,
+  InfraTimeoutError,
+  InfraUnavailableError,
+  OnexError,
+  ProtocolConfigurationError,
+  RuntimeHostError,
+  SecretResolutionError,
+  ToolNotFoundError,
+  UnknownHandlerTypeError,
+} from "./core/errors.ts";
+export { version } from "./core/version.ts";

@@ -1,0 +1,253 @@
+/**
+ * The MCP front: one URL, every revision. Owns the choice of era and door. Does not own: who may come in, how large a
+ * body may be (the HTTP guard), or how a tool is executed (it receives `call`).
+ *
+ * 1. A request with the `_meta` envelope of 2026-07-28, or with its header, goes through the modern door: no session.
+ * 2. `initialize` opens a session (unless stateless), its id leads back to it.
+ * 3. A POST of an older revision without a session id stands alone.
+ */
+import {
+  createMcpHandler,
+  isInitializeRequest,
+  isLegacyRequest,
+  legacyStatelessFallback,
+  type AuthInfo,
+  type LegacyHttpHandler,
+  type McpHttpHandler,
+} from "@modelcontextprotocol/server";
+import { monotonicClock, type Clock } from "../core/clock.ts";
+import { isObject } from "../core/json.ts";
+import type { Principal } from "../tools/call.ts";
+import type { SnapshotListener } from "../tools/catalog.ts";
+import { idOf, readMessage, rpcError } from "./message.ts";
+import { paramMismatch } from "./params.ts";
+import { plainWherePossible } from "./plain.ts";
+import { buildServer, type ServerDeps } from "./server.ts";
+import { Sessions, type Session, type SessionOptions } from "./sessions.ts";
+
+export interface FrontOptions extends ServerDeps {
+  readonly onChange: (listener: SnapshotListener) => () => void;
+  /** No sessions: every POST stands alone, no GET stream. */
+  readonly stateless: boolean;
+  /** A plain answer is JSON; false: always a stream. */
+  readonly jsonResponse: boolean;
+  readonly sessions: SessionOptions;
+  readonly clock?: Clock;
+}
+
+/** Subscription streams open at once (2026-07-28 `subscriptions/listen`). */
+const maxSubscriptions = 10_000;
+const headerMismatch = -32020;
+
+export class Front {
+  readonly #options: FrontOptions;
+  readonly #sessions: Sessions;
+  readonly #calls: McpHttpHandler;
+  /** A handler of its own for subscriptions: they end before the calls do. */
+  readonly #subscriptions: McpHttpHandler;
+  readonly #standalone: LegacyHttpHandler;
+  readonly #stopListening: () => void;
+
+  constructor(options: FrontOptions) {
+    this.#options = options;
+    const build = (): ReturnType<typeof buildServer> => buildServer(options);
+    const onerror = (error: Error): void => options.log.debug({ err: error.message }, "MCP request refused");
+    const modern = {
+      legacy: "reject",
+      responseMode: options.jsonResponse ? "auto" : "sse",
+      onerror,
+    } as const;
+    this.#calls = createMcpHandler(build, modern);
+    this.#subscriptions = createMcpHandler(build, { ...modern, maxSubscriptions });
+    this.#standalone = legacyStatelessFallback(build, onerror);
+    this.#sessions = new Sessions({
+      ...options.sessions,
+      build,
+      clock: options.clock ?? monotonicClock,
+      log: options.log,
+    });
+    this.#stopListening = options.onChange(() => {
+      this.#subscriptions.notify.toolsChanged();
+      this.#sessions.toolsChanged();
+    });
+  }
+
+  get sessionCount(): number {
+    return this.#sessions.size;
+  }
+
+  /**
+   * Answers one request to the MCP endpoint.
+   *
+   * @param body the text of a POST's body, already bounded in size
+   */
+  async fetch(request: Request, principal: Principal, body?: string): Promise<Response> {
+    const authInfo: AuthInfo = { token: "", clientId: principal.name, scopes: [], extra: { principal } };
+    switch (request.method) {
+      case "POST":
+        return this.#post(request, body ?? "", principal, authInfo);
+      case "GET":
+      case "DELETE":
+        return this.#sessionRequest(request, principal, authInfo);
+      default:
+        return rpcError(405, -32000, "Method not allowed", null, {
+          allow: this.#options.stateless ? "POST" : "GET, POST, DELETE",
+        });
+    }
+  }
+
+  /** Ends subscriptions and waiting streams; calls go on. */
+  async endStreams(): Promise<void> {
+    this.#stopListening();
+    this.#sessions.endStreams();
+    await this.#subscriptions.close();
+  }
+
+  /** Ends everything that is still open. */
+  async close(): Promise<void> {
+    await this.endStreams();
+    await Promise.all([this.#calls.close(), this.#sessions.close()]);
+  }
+
+  async #post(request: Request, text: string, principal: Principal, authInfo: AuthInfo): Promise<Response> {
+    const reading = readMessage(text);
+    if (!reading.ok) return reading.response;
+    const parsedBody = reading.body;
+    if (await isLegacyRequest(request, parsedBody))
+      return this.#legacyPost(request, parsedBody, principal, authInfo);
+    const mismatch = this.#checkParams(request, parsedBody);
+    if (mismatch !== undefined) return mismatch;
+    const isListen = isObject(parsedBody) && parsedBody["method"] === "subscriptions/listen";
+    return (isListen ? this.#subscriptions : this.#calls).fetch(request, { parsedBody, authInfo });
+  }
+
+  #checkParams(request: Request, body: unknown): Response | undefined {
+    if (!isObject(body) || body["method"] !== "tools/call" || !isObject(body["params"])) return undefined;
+    const { name, arguments: args } = body["params"];
+    const tool = typeof name === "string" ? this.#options.snapshot().byName.get(name) : undefined;
+    const mismatch = tool === undefined ? undefined : paramMismatch(tool, args, request.headers);
+    return mismatch === undefined ? undefined : rpcError(400, headerMismatch, mismatch.message, idOf(body));
+  }
+
+  async #legacyPost(
+    request: Request,
+    body: unknown,
+    principal: Principal,
+    authInfo: AuthInfo,
+  ): Promise<Response> {
+    const accepted = acceptOf(request);
+    if (accepted === "none") {
+      return rpcError(
+        406,
+        -32000,
+        "Not Acceptable: accept application/json or text/event-stream",
+        idOf(body),
+      );
+    }
+    const relaxed = accepted === "both" ? request : withFullAccept(request);
+    const answer = await this.#legacyAnswer(relaxed, body, principal, authInfo);
+    if (accepted === "json") return plainWherePossible(answer, "json");
+    return this.#options.jsonResponse && accepted !== "stream" ? plainWherePossible(answer, "auto") : answer;
+  }
+
+  async #legacyAnswer(
+    request: Request,
+    body: unknown,
+    principal: Principal,
+    authInfo: AuthInfo,
+  ): Promise<Response> {
+    const options = { parsedBody: body, authInfo };
+    if (this.#options.stateless) return this.#standalone(request, options);
+    if (isInitializeRequest(body)) {
+      const session = await this.#sessions.open(body.params.protocolVersion, principal);
+      return session === undefined ? tooManySessions(body) : this.#through(session, request, options);
+    }
+    const id = request.headers.get("mcp-session-id");
+    if (id === null) return this.#standalone(request, options);
+    const found = await this.#sessions.find(id, principal, authInfo);
+    if (found.kind === "full") return tooManySessions(body);
+    if (found.kind === "unknown") return rpcError(404, -32001, "Session not found", idOf(body));
+    return this.#through(found.session, request, options);
+  }
+
+  async #sessionRequest(request: Request, principal: Principal, authInfo: AuthInfo): Promise<Response> {
+    const id = request.headers.get("mcp-session-id");
+    if (this.#options.stateless || id === null) {
+      return rpcError(405, -32000, "Method not allowed: this needs a session", null, { allow: "POST" });
+    }
+    const found = await this.#sessions.find(id, principal, authInfo);
+    if (found.kind === "full") return tooManySessions(undefined);
+    if (found.kind === "unknown") return rpcError(404, -32001, "Session not found", null);
+    const { session } = found;
+    const response = await this.#through(session, request, { authInfo });
+    if (request.method === "DELETE" && response.ok) await this.#sessions.end(session);
+    return response;
+  }
+
+  /** Serves a request in its session, which counts as used until the answer's stream has ended. */
+  async #through(
+    session: Session,
+    request: Request,
+    options: { parsedBody?: unknown; authInfo: AuthInfo },
+  ): Promise<Response> {
+    const { clock = monotonicClock } = this.#options;
+    const done = (): void => {
+      session.busy -= 1;
+      session.lastUsed = clock.now();
+    };
+    session.busy += 1;
+    try {
+      return whenEnded(await session.transport.handleRequest(request, options), done);
+    } catch (error) {
+      done();
+      throw error;
+    }
+  }
+}
+
+const tooManySessions = (body: unknown): Response =>
+  rpcError(503, -32000, "Too many sessions are open; try again later", idOf(body), { "retry-after": "5" });
+
+type Accepted = "both" | "json" | "stream" | "any" | "none";
+
+/** What the client takes. Absent and `*` mean anything (RFC 9110, section 12.5.1). */
+function acceptOf(request: Request): Accepted {
+  const accept = request.headers.get("accept");
+  if (accept === null || accept.includes("*/*")) return "any";
+  const json = accept.includes("application/json") || accept.includes("application/*");
+  const stream = accept.includes("text/event-stream") || accept.includes("text/*");
+  if (json) return stream ? "both" : "json";
+  return stream ? "stream" : "none";
+}
+
+/** The SDK's older door demands both types by name; a plain `curl` sends neither. */
+function withFullAccept(request: Request): Request {
+  const headers = new Headers(request.headers);
+  headers.set("accept", "application/json, text/event-stream");
+  return new Request(request.url, { method: request.method, headers, signal: request.signal });
+}
+
+/** Calls `done` once, when the response's body has been read, cancelled, or if there is none. */
+function whenEnded(response: Response, done: () => void): Response {
+  if (response.body === null) {
+    done();
+    return response;
+  }
+  const reader = (response.body as ReadableStream<Uint8Array>).getReader();
+  const body = new ReadableStream<Uint8Array>({
+    async pull(controller) {
+      const { done: ended, value } = await reader.read();
+      if (ended) {
+        done();
+        controller.close();
+      } else {
+        controller.enqueue(value);
+      }
+    },
+    async cancel(reason) {
+      done();
+      await reader.cancel(reason);
+    },
+  });
+  return new Response(body, response);
+}

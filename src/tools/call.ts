@@ -1,0 +1,81 @@
+/**
+ * One call of a tool and its outcome. Owns the signature that everything wraps: `(call, signal) => Promise<ToolResult>`.
+ * Outcomes are values: a call resolves, with `failure` set where it was not the tool itself that answered.
+ */
+import type { OnexError } from "../core/errors.ts";
+import type { JsonValue } from "../core/json.ts";
+import type { Progress, Tool, ToolLogLevel } from "./tool.ts";
+
+/** Who calls. Without authentication configured everyone on loopback is `admin`. */
+export interface Principal {
+  readonly name: string;
+  readonly role: "user" | "admin";
+}
+
+export interface ToolCall {
+  readonly name: string;
+  readonly arguments: Readonly<Record<string, unknown>>;
+  readonly correlationId: string;
+  /** The request's `_meta` without protocol keys (trace context and the like). */
+  readonly meta?: Readonly<Record<string, unknown>>;
+  readonly principal?: Principal;
+  readonly onProgress?: (progress: Progress) => void;
+  readonly onLog?: (level: ToolLogLevel, data: JsonValue) => void;
+}
+
+/** An MCP content block: `text`, `image`, `audio`, `resource_link` or `resource`. */
+export interface ContentBlock {
+  readonly type: string;
+  readonly [key: string]: unknown;
+}
+
+export interface ToolResult {
+  readonly content: readonly ContentBlock[];
+  readonly structuredContent?: JsonValue;
+  readonly isError: boolean;
+  /** Set when the answer is the runtime's own (unknown tool, bad arguments, deadline, open breaker, unreachable), not the tool's. */
+  readonly failure?: OnexError;
+}
+
+export type CallTool = (call: ToolCall, signal: AbortSignal) => Promise<ToolResult>;
+
+/** Executes the tools of one kind. */
+export interface Backend {
+  call(tool: Tool, call: ToolCall, signal: AbortSignal): Promise<ToolResult>;
+  /** Lets running work finish and frees what is held. */
+  close(): Promise<void>;
+  /** Ends running work now. */
+  destroy(reason: Error): Promise<void>;
+}
+
+export const textResult = (text: string, isError = false): ToolResult => ({
+  content: [{ type: "text", text }],
+  isError,
+});
+
+/** The runtime's own answer to a call: an `isError` result whose text is safe to show. */
+export function failureResult(failure: OnexError, text: string = failure.message): ToolResult {
+  return { content: [{ type: "text", text }], isError: true, failure };
+}
+
+const contentMark = Symbol.for("onex-runtime.content");
+
+/** Content blocks as a tool's return value, with optional structured content. */
+export interface ToolContent {
+  readonly [contentMark]: true;
+  readonly blocks: readonly ContentBlock[];
+  readonly structuredContent?: unknown;
+  readonly isError?: boolean;
+}
+
+/** Return this from a tool to answer with content blocks rather than with a JSON value. */
+export function content(
+  blocks: readonly ContentBlock[],
+  options: { readonly structuredContent?: unknown; readonly isError?: boolean } = {},
+): ToolContent {
+  return { [contentMark]: true, blocks, ...options };
+}
+
+export function isToolContent(value: unknown): value is ToolContent {
+  return typeof value === "object" && value !== null && contentMark in value;
+}
