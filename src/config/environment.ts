@@ -2,7 +2,7 @@
  * What the environment lays over the file. Owns: the names of the variables that are read, and which key each one
  * sets. Pure. Does not own: `${VAR}` inside the file.
  */
-import { isMap, parseDocument } from "yaml";
+import { parseDocument } from "yaml";
 import type { ConfigIssue, ConfigPath } from "../core/config-issues.ts";
 import { isObject } from "../core/json.ts";
 import { isSecretPath } from "../core/redact.ts";
@@ -19,17 +19,10 @@ export interface Override {
 }
 
 /**
- * The overrides in `env` for the host and for handlers whose keys are known; the host lays over what concerns any other
- * handler. Empty variables are none.
- *
- * @param types of all handlers that the configuration names
- * @param checked those of them whose keys are known
+ * The overrides in `env` for the host and for the handlers that the configuration names; for any other handler the host
+ * lays the environment over its contract. Empty variables are none.
  */
-export function environmentOverrides(
-  env: Environment,
-  types: readonly string[],
-  checked: readonly string[],
-): Override[] {
+export function environmentOverrides(env: Environment, types: readonly string[]): Override[] {
   const overrides: Override[] = [];
   const add = (name: string, path: ConfigPath, text: string): void => {
     overrides.push({ name, path, readings: overrideReadings(text, isSecretPath(path)) });
@@ -43,7 +36,7 @@ export function environmentOverrides(
   for (const [name, text] of Object.entries(env)) {
     if (text === undefined || text === "") continue;
     const match = prefixes.find(({ prefix }) => name.startsWith(prefix) && name.length > prefix.length);
-    if (match === undefined || !checked.includes(match.type)) continue;
+    if (match === undefined) continue;
     add(name, ["handlers", match.type, name.slice(match.prefix.length).toLowerCase()], text);
   }
   return overrides;
@@ -52,14 +45,12 @@ export function environmentOverrides(
 const handlerPrefix = (type: string): string =>
   `HANDLER_${type.toUpperCase().replaceAll(/[^A-Z0-9]/g, "_")}_`;
 
-/** A variable's text may also be a list or a map in YAML's flow form: `[a, b]`. */
+/** A variable's text may also be a list or a map in YAML's flow form (`[a, b]`), or a text in quotes. */
 function overrideReadings(text: string, secret: boolean): unknown[] {
   const plain = readings(text, secret);
-  if (!/^\s*[[{]/.test(text)) return plain;
+  if (!/^\s*["'[{]/.test(text)) return plain;
   const document = parseDocument(text);
-  if (document.errors.length > 0) return plain;
-  const value: unknown = document.toJS();
-  return Array.isArray(value) || isMap(document.contents) ? [value, ...plain] : plain;
+  return document.errors.length > 0 ? plain : [document.toJS(), ...plain];
 }
 
 /** `document` with the overrides' first readings in place. */

@@ -25,7 +25,6 @@ import {
 } from "./environment.ts";
 import { ConfigurationProblems, type ConfigProblem } from "./problems.ts";
 import {
-  checkedTypes,
   handlerSection,
   resolveRuntimeConfig,
   runtimeConfigIssues,
@@ -47,9 +46,9 @@ export interface LoadedConfig {
   /** Absolute. The folder that is scanned for handler contracts. */
   readonly contractsDir: string;
   readonly runtime: RuntimeConfig;
-  /** By type, in the file's order. That of mcp has what the environment lays over it. */
+  /** By type, in the file's order; with what the environment lays over them. */
   readonly handlers: Readonly<Record<string, HandlerSection>>;
-  /** The environment over `.env`, without the variables whose values are in the configuration now. */
+  /** The environment over `.env`. */
   readonly env: Environment;
   /** Values that must not be shown, whatever their key. */
   readonly secrets: ReadonlySet<string>;
@@ -65,7 +64,7 @@ export const processEnv = (): Environment => ({ ...process.env });
  * @throws ProtocolConfigurationError where there is no file; it names where it was looked for and the remedy
  */
 export async function loadConfig(options: LoadOptions): Promise<LoadedConfig> {
-  const env = { ...(await readDotenv(options.cwd)), ...options.env };
+  const env = await environment(options.cwd, options.env);
   const { file, contractsDir } = await findConfig(options, env);
   const text = await readConfigFile(file);
   // The file can say `${ONEX_CONTRACTS_DIR}` wherever it lies and whatever the variable's own form is.
@@ -74,12 +73,10 @@ export async function loadConfig(options: LoadOptions): Promise<LoadedConfig> {
     readSecretFile: (path) => readFileSync(resolve(options.cwd, path), "utf8"),
   });
   const types = Object.keys(objectAt(document.value, ["handlers"]));
-  const overrides = environmentOverrides(env, types, checkedTypes);
+  const overrides = environmentOverrides(env, types);
   const judged = judge(document, overrides);
   const problems = problemsOf({ file, document, overrides, ...judged, env });
-  if (problems.length > 0) throw new ConfigurationProblems(problems, options.cwd);
-  // In the section already, read as its schema wants it: the host must not lay it over once more.
-  for (const { name } of overrides) Reflect.deleteProperty(env, name);
+  if (problems.length > 0) throw new ConfigurationProblems(problems, { cwd: options.cwd, contractsDir, env });
   return loaded({
     file,
     contractsDir,
@@ -88,6 +85,11 @@ export async function loadConfig(options: LoadOptions): Promise<LoadedConfig> {
     secrets: document.secrets,
     cwd: options.cwd,
   });
+}
+
+/** `env` over the `.env` file in `cwd`. */
+export async function environment(cwd: string, env: Environment): Promise<Environment> {
+  return { ...(await readDotenv(cwd)), ...env };
 }
 
 async function readDotenv(cwd: string): Promise<Record<string, string>> {

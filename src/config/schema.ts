@@ -6,8 +6,16 @@
  * 1. A key that has no effect in this release is refused with what it is for, never ignored.
  */
 import { z } from "zod";
-import { pathText, schemaIssues, valueAt, withoutNulls, type ConfigIssue } from "../core/config-issues.ts";
+import {
+  pathText,
+  schemaIssues,
+  valueAt,
+  withoutNulls,
+  wrongValue,
+  type ConfigIssue,
+} from "../core/config-issues.ts";
 import { isObject } from "../core/json.ts";
+import { isLoopback } from "../http/address.ts";
 import {
   apiKeyIssues,
   apiKeysSchema,
@@ -22,6 +30,9 @@ const seconds = (minimum: number, maximum: number): z.ZodNumber => z.number().mi
 const topic = z.string().regex(/^(?!\.{1,2}$)[a-zA-Z0-9._-]{1,249}$/, {
   error: "1 to 249 of a-z, A-Z, 0-9, '.', '_' and '-', other than '.' and '..'",
 });
+
+const defaultInput = "requests";
+const defaultOutput = "responses";
 
 const eventBus = z.strictObject({
   type: z
@@ -95,14 +106,16 @@ const healthPort = z.union([z.int().min(0).max(65_535), z.literal(false)], {
 });
 
 const health = z.strictObject({
-  host: text("Address of the operator endpoints: /health, /ready, POST /envelopes.").default("127.0.0.1"),
+  host: text(
+    "Address of the operator endpoints: /health, /ready, POST /envelopes. Other than loopback needs api_keys.",
+  ).default("127.0.0.1"),
   port: healthPort.default(8085).meta({
     description: "Their port; 0 picks a free one, false opens none.",
     environment: "ONEX_HTTP_PORT",
   }),
   api_keys: apiKeysSchema.meta({
     description:
-      "Keys of callers; POST /envelopes needs the role admin. Empty: callers on loopback may, others may not.",
+      "Keys of callers; POST /envelopes needs the role admin. Empty: no authentication, on loopback only.",
   }),
 });
 
@@ -125,9 +138,9 @@ export const runtimeSchema = z.strictObject({
   contracts_dir: text("Folder scanned for handler contracts, relative to the working directory.")
     .optional()
     .meta({ environment: "ONEX_CONTRACTS_DIR" }),
-  input_topic: topic.default("requests").meta({ description: "Topic of the envelopes taken in." }),
+  input_topic: topic.default(defaultInput).meta({ description: "Topic of the envelopes taken in." }),
   output_topic: topic
-    .default("responses")
+    .default(defaultOutput)
     .meta({ description: "Topic of answers to envelopes without reply_to." }),
   consumer_group: topic.default("onex-runtime").meta({ description: "Group that takes the envelopes in." }),
   event_bus: eventBus.prefault({}),
@@ -189,12 +202,11 @@ export function runtimeConfigIssues(document: unknown): ConfigIssue[] {
     })),
     ...schemaIssues(runtimeSchema, present),
     ...apiKeyIssues(valueAt(present, ["health", "api_keys"]), ["health", "api_keys"]),
+    ...topicIssues(present),
+    ...healthIssues(present),
     ...sectionIssues(valueAt(document, ["handlers"])),
   ];
 }
-
-/** Handler types whose sections are checked here. */
-export const checkedTypes: readonly string[] = Object.keys(sectionChecks);
 
 /** One handler's part of the configuration. */
 export interface HandlerSection {
@@ -220,6 +232,31 @@ function sectionIssues(handlers: unknown): ConfigIssue[] {
     }));
   });
   return [...issues, ...busIssues(handlers)];
+}
+
+/** Answers on the input topic would come back as envelopes. */
+function topicIssues(document: unknown): ConfigIssue[] {
+  const path = ["output_topic"];
+  const output = valueAt(document, path) ?? defaultOutput;
+  const input = valueAt(document, ["input_topic"]) ?? defaultInput;
+  if (output !== input) return [];
+  return [wrongValue(path, "another topic than input_topic", output)];
+}
+
+/** Who reaches the operator endpoints can send envelopes to every handler. */
+function healthIssues(document: unknown): ConfigIssue[] {
+  const path = ["health", "host"];
+  const host = valueAt(document, path);
+  const keys = valueAt(document, ["health", "api_keys"]);
+  const isClosed = valueAt(document, ["health", "port"]) === false;
+  if (typeof host !== "string" || host === "" || isLoopback(host) || isClosed) return [];
+  if (Array.isArray(keys) && keys.length > 0) return [];
+  return [
+    {
+      path,
+      message: `Config key 'health.host' is ${JSON.stringify(host)}, which other machines can reach, and there is no authentication: set health.api_keys or a loopback host.`,
+    },
+  ];
 }
 
 /** The host has no Kafka bus to lend. (1) */

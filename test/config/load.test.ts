@@ -106,6 +106,14 @@ test("a value from a variable takes the type its key wants, quoted or not", asyn
   expect(handlers.mcp?.config).toMatchObject({ required_tags: ["a", "b"], stateless: true });
 });
 
+test("where no type is known a variable in quotes, a secret and a secret's key give text", async () => {
+  const { handlers } = await load(
+    "handlers:\n  x: {plain: ${N}, quoted: '${N}', secret: ${N}, other: ${env:N}}",
+    { N: "7" },
+  );
+  expect(handlers.x?.config).toEqual({ plain: 7, quoted: "7", secret: "7", other: "7" });
+});
+
 test("a number in quotes that is no variable is of the wrong type", async () => {
   const { problems } = await problemsOf('max_concurrency: "64"');
   expect(problems[0]?.message).toBe(
@@ -132,7 +140,7 @@ test(".env is read, the environment wins over it, and an override's variable ove
 
 test("HANDLER_MCP_<KEY> sets that key, in the type it wants", async () => {
   const secret = "12345678901234567890";
-  const { handlers, env } = await load(`handlers:\n  mcp:${mcpKeys}\n    port: 1`, {
+  const { handlers } = await load(`handlers:\n  mcp:${mcpKeys}\n    port: 1`, {
     HANDLER_MCP_PORT: "0",
     HANDLER_MCP_SESSION_SECRET: secret,
     HANDLER_MCP_REQUIRED_TAGS: "[a, b]",
@@ -146,15 +154,25 @@ test("HANDLER_MCP_<KEY> sets that key, in the type it wants", async () => {
     excluded_tags: ["c", "d"],
   });
   expect(handlers.mcp?.config).not.toHaveProperty("other_port");
-  expect(Object.keys(env)).toEqual(["HANDLER_OTHER_PORT"]);
+});
+
+test("HANDLER_<TYPE>_<KEY> sets any key of any handler that is configured", async () => {
+  const { handlers } = await load("handlers:\n  my-handler: {a: 1}", {
+    HANDLER_MY_HANDLER_A: "2",
+    HANDLER_MY_HANDLER_LIST: "[x, y]",
+    HANDLER_MY_HANDLER_TEXT: '"7"',
+    HANDLER_MY_HANDLER_TOKEN: "007",
+    HANDLER_MY_HANDLER_EMPTY: "",
+  });
+  expect(handlers["my-handler"]?.config).toEqual({ a: 2, list: ["x", "y"], text: "7", token: "007" });
 });
 
 test("of two handler types the longer one that fits owns a variable", async () => {
-  const { handlers, env } = await load(`handlers:\n  mcp_proxy: {}\n  mcp:${mcpKeys}`, {
+  const { handlers } = await load(`handlers:\n  mcp:${mcpKeys}\n  mcp_proxy: {}`, {
     HANDLER_MCP_PROXY_PORT: "5",
   });
+  expect(handlers.mcp_proxy?.config).toEqual({ port: 5 });
   expect(handlers.mcp?.config).not.toHaveProperty("proxy_port");
-  expect(env.HANDLER_MCP_PROXY_PORT).toBe("5");
 });
 
 test("required is the host's, true unless the section says otherwise, and not handed to the handler", async () => {
@@ -287,8 +305,19 @@ test("the grace period must exceed the drain and the slowest handlers", async ()
   await load("shutdown: {drain_timeout_seconds: 50, grace_period_seconds: 60.5}");
 });
 
+test("answers may not go to the topic that envelopes come from", async () => {
+  const { problems } = await problemsOf("input_topic: a\noutput_topic: a");
+  expect(problems.map(({ path }) => path)).toEqual(["output_topic"]);
+});
+
 test.each([".", "..", "a/b", "", "a".repeat(250)])("%j is no topic", async (name) => {
   expect((await problemsOf(`output_topic: ${JSON.stringify(name)}`)).problems[0]?.path).toBe("output_topic");
+});
+
+test("operator endpoints that other machines reach need a key", async () => {
+  expect((await problemsOf("health: {host: 0.0.0.0}")).message).toContain("set health.api_keys");
+  await load("health: {host: 0.0.0.0, api_keys: [{name: ops, role: admin, key: opensesame}]}");
+  await load("health: {host: 0.0.0.0, port: false}");
 });
 
 test("an API key of the operator endpoints is kept as its hash only", async () => {
