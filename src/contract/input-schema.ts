@@ -7,6 +7,7 @@
  */
 import { messageOf } from "../core/errors.ts";
 import type { JsonObject } from "../core/json.ts";
+import { withoutBadMarks } from "./header-marks.ts";
 import { bundle, type LoadDocument } from "./schema-bundle.ts";
 import { checkSchema } from "./schema-check.ts";
 import {
@@ -86,12 +87,13 @@ function normalise(
     if (bundled === undefined) return undefined;
     const copied = copyJson(bundled.schema) as JsonMap;
     const repaired = repair(copied, repairs);
-    const schema = role === "input" ? objectRoot(repaired, repairs) : repaired;
+    const schema = role === "input" ? withoutBadMarks(objectRoot(repaired, repairs), repairs) : repaired;
     checkSchema(schema, bundled.dialect);
     if (Buffer.byteLength(JSON.stringify(schema)) > maxSchemaBytes) throw new SchemaProblem(tooLarge);
     return { ok: true, schema, repairs };
   } catch (error) {
-    return { ok: false, problem: messageOf(error) };
+    // A JSON file may nest deeper than any walk can follow.
+    return { ok: false, problem: error instanceof RangeError ? "it is nested too deeply" : messageOf(error) };
   }
 }
 

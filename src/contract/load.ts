@@ -85,6 +85,13 @@ export function systemCode(thrown: unknown): string | undefined {
     : undefined;
 }
 
+/** The message of a failure without the loader code, which entries carry on their own. */
+export function reasonOf(error: unknown): string {
+  const message = messageOf(error);
+  const prefix = error instanceof HandlerLoadError ? `${error.loaderCode}: ` : "";
+  return message.startsWith(prefix) ? message.slice(prefix.length) : message;
+}
+
 /**
  * The directory with links resolved.
  *
@@ -152,7 +159,7 @@ export async function readContractFile(directory: string, file: string): Promise
   return parseFound(await readContained(directory, file));
 }
 
-export function parseFound(found: FoundFile): ScannedFile {
+function parseFound(found: FoundFile): ScannedFile {
   const parsed = parseYaml(found.bytes);
   if (!parsed.ok)
     throw new HandlerLoadError("HANDLER_LOADER_002", `${found.path} is not valid YAML: ${parsed.problem}`);
@@ -221,7 +228,7 @@ export async function scanContracts(
   const walk = await findFiles(root, fileName);
   const fail = (path: string, error: unknown): void => {
     const code = error instanceof HandlerLoadError ? { code: error.loaderCode } : {};
-    failures.push({ path, kind, outcome: "failed", reason: messageOf(error), ...code });
+    failures.push({ path, kind, outcome: "failed", reason: reasonOf(error), ...code });
   };
   for (const problem of walk.problems) fail(problem.path, problem.error);
   for (const path of walk.skipped) {
@@ -302,6 +309,6 @@ async function findFiles(root: string, fileName: string): Promise<Walk> {
 }
 
 /** Folders that no scan enters: installed packages and hidden ones. */
-export const isIgnoredFolder = (name: string): boolean => name === "node_modules" || name.startsWith(".");
+const isIgnoredFolder = (name: string): boolean => name === "node_modules" || name.startsWith(".");
 
 const byPath = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);

@@ -6,7 +6,7 @@ import { createHash } from "node:crypto";
 import { realpath, stat } from "node:fs/promises";
 import { extname } from "node:path";
 import { messageOf } from "../core/errors.ts";
-import { isInside, readContained } from "./load.ts";
+import { isInside, readContained, reasonOf } from "./load.ts";
 import { parseYaml } from "./yaml.ts";
 
 export type Reference = { readonly version: string } & (
@@ -46,7 +46,7 @@ export class References {
         ? { ok: true, version: hash, file, data: parsed.data }
         : failure(`${path} cannot be parsed: ${parsed.problem}`, hash);
     } catch (error) {
-      return failure(messageOf(error));
+      return failure(reasonOf(error));
     }
   }
 

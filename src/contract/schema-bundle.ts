@@ -77,7 +77,10 @@ class Bundler {
     const start = this.#index(inline, file);
     const { home, schema } = this.#enter({ document: start, tokens: [] }, inline);
     this.#home = home;
-    this.#dialect = declaredDialect(schema) ?? declaredDialect(home.document.data) ?? "2020-12";
+    const inlineDialect = declaredDialect(inline);
+    const declared = declaredDialect(schema) ?? declaredDialect(home.document.data) ?? inlineDialect;
+    this.#dialect = declared ?? "2020-12";
+    if (inlineDialect !== undefined && inlineDialect !== declared) throw this.#mixed(home, declared);
     const holder = this.#dialect === "2020-12" ? "$defs" : "definitions";
     const own = schema[holder];
     this.#taken = new Set(isMap(own) ? Object.keys(own) : []);
@@ -90,10 +93,13 @@ class Bundler {
     const kept = result[holder];
     if (Object.keys(added).length > 0) result[holder] = { ...(isMap(kept) ? kept : {}), ...added };
     this.#checkDynamic();
-    if (schema.$schema === undefined && declaredDialect(home.document.data) === undefined) {
-      return { schema: result, dialect: this.#dialect };
-    }
-    return { schema: { ...result, $schema: dialectUris[this.#dialect] }, dialect: this.#dialect };
+    if (declared === undefined) return { schema: result, dialect: this.#dialect };
+    const $schema = dialectUris[declared];
+    // Named first where it is added, left in its place where it was.
+    return {
+      schema: { ...(result.$schema === undefined && { $schema }), ...result, $schema },
+      dialect: declared,
+    };
   }
 
   /** A root that is nothing but a reference to a file becomes what it refers to: clients look for properties there. */
@@ -119,11 +125,7 @@ class Bundler {
   #copyAny(value: Json, origin: Target, base: string): Json {
     if (!isMap(value)) return value;
     const declared = declaredDialect(value) ?? declaredDialect(origin.document.data);
-    if (declared !== undefined && declared !== this.#dialect) {
-      throw new SchemaProblem(
-        `${nameOf(origin)} is in ${declared}, the schema that refers to it in ${this.#dialect}`,
-      );
-    }
+    if (declared !== undefined && declared !== this.#dialect) throw this.#mixed(origin, declared);
     const { $schema: _, ...rest } = this.#copy(value, origin, base);
     return rest;
   }
@@ -143,6 +145,12 @@ class Bundler {
     const $ref = this.#point(dynamic, origin, base);
     if (result.$ref === undefined) return { ...result, $ref };
     return { ...result, allOf: [...(Array.isArray(result.allOf) ? result.allOf : []), { $ref }] };
+  }
+
+  #mixed(place: Target, dialect: Dialect | undefined): SchemaProblem {
+    return new SchemaProblem(
+      `${nameOf(place)} is in ${dialect ?? "no dialect"}, what refers to it in another`,
+    );
   }
 
   /** Anchors of other resources could meet the root's; references to them are pointers by now. */

@@ -2,7 +2,6 @@
 import { Ajv } from "ajv";
 import { Ajv2020 } from "ajv/dist/2020.js";
 import type { ErrorObject, ValidateFunction } from "ajv";
-import addFormats from "ajv-formats";
 import { isMap, type Json, type JsonMap, pointerText, SchemaProblem } from "./schema-json.ts";
 import { type Dialect, inPlace, subschemas } from "./schema-walk.ts";
 import { valueText } from "./problems.ts";
@@ -52,6 +51,22 @@ function checkPlace(pointer: string, { schema, same }: Place, places: ReadonlyMa
   if (Array.isArray(schema.enum) && schema.enum.length === 0) {
     throw new SchemaProblem(`${where}: enum is empty, no value can be valid`);
   }
+  // Ajv leaves formats out when it checks a schema, so a bad expression would surface only when it compiles.
+  const patterns = isMap(schema.patternProperties) ? Object.keys(schema.patternProperties) : [];
+  if (typeof schema.pattern === "string") patterns.push(schema.pattern);
+  for (const pattern of patterns) {
+    if (!isRegExp(pattern)) {
+      throw new SchemaProblem(`${where}: ${JSON.stringify(pattern)} is not a regular expression`);
+    }
+  }
+}
+
+function isRegExp(pattern: string): boolean {
+  try {
+    return new RegExp(pattern, "u") instanceof RegExp;
+  } catch {
+    return false;
+  }
 }
 
 /** A schema that refers to itself for the same value would be judged for ever. */
@@ -77,7 +92,6 @@ function metaValidator(dialect: Dialect): ValidateFunction {
   let validate = validators.get(dialect);
   if (validate === undefined) {
     const ajv = dialect === "2020-12" ? new Ajv2020({ strict: false }) : new Ajv({ strict: false });
-    addFormats.default(ajv);
     validate = ajv.getSchema(
       dialect === "2020-12"
         ? "https://json-schema.org/draft/2020-12/schema"

@@ -16,7 +16,7 @@ export class SchemaProblem extends Error {
 /** Bytes of one schema as JSON, with all it refers to. */
 export const maxSchemaBytes = 256 * 1024;
 /** Containers within each other in one schema. */
-export const maxSchemaDepth = 64;
+const maxSchemaDepth = 64;
 
 export const tooLarge = `the schema has more than ${maxSchemaBytes / 1024} KiB with what it refers to`;
 

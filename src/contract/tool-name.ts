@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 
 /** Characters a name may have, the least that every known client accepts. */
-export const maxNameLength = 64;
+const maxNameLength = 64;
 
 const allowed = /^[A-Za-z0-9_.-]+$/;
 const hashLength = 8;

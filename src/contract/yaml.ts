@@ -1,5 +1,5 @@
 /** YAML as contracts use it: core schema of YAML 1.2 with merge keys, one document, no surprises. */
-import { LineCounter, parseDocument } from "yaml";
+import { type Document, isAlias, isCollection, isScalar, LineCounter, parseDocument, visit } from "yaml";
 import { messageOf } from "../core/errors.ts";
 
 /** Uses of anchors in one document: far above any contract's, far below what could exhaust memory. */
@@ -24,7 +24,6 @@ export function parseYaml(bytes: Uint8Array): ParsedYaml {
   try {
     return parseText(text);
   } catch (error) {
-    // The parser is recursive: text that nests without end exhausts its stack.
     if (error instanceof RangeError) return { ok: false, problem: tooDeep };
     return { ok: false, problem: messageOf(error) };
   }
@@ -41,16 +40,35 @@ function parseText(text: string): ParsedYaml {
     lineCounter: lines,
     prettyErrors: false,
   });
-  const describe = (problem: { message: string; pos: [number, number] }): string => {
+  const describe = (problem: { message: string; pos: readonly [number, ...unknown[]] }): string => {
     const { line, col } = lines.linePos(problem.pos[0]);
     return `${problem.message} at line ${line}, column ${col}`;
   };
+  // The parser is recursive, and reports an exhausted stack at every level on its way back.
+  if (document.errors.some(({ message }) => message.startsWith("Maximum call stack"))) {
+    return { ok: false, problem: tooDeep };
+  }
+  const loose = looseAlias(document);
+  if (loose !== undefined) return { ok: false, problem: describe(loose) };
   if (document.errors.length > 0) {
     return { ok: false, problem: document.errors.slice(0, maxProblems).map(describe).join("; ") };
   }
   const data: unknown = document.toJS({ maxAliasCount: maxAliases });
   if (depthOf(data, new Map()) > maxDepth) return { ok: false, problem: tooDeep };
   return { ok: true, data, warnings: document.warnings.map(describe) };
+}
+
+/** An alias whose anchor does not come before it: no error to the parser, and without a place when it is resolved. */
+function looseAlias(document: Document): { message: string; pos: readonly [number] } | undefined {
+  let found: { message: string; pos: readonly [number] } | undefined;
+  const anchors = new Set<string>();
+  visit(document, (_key, node) => {
+    if ((isScalar(node) || isCollection(node)) && node.anchor !== undefined) anchors.add(node.anchor);
+    if (!isAlias(node) || anchors.has(node.source)) return undefined;
+    found = { message: `the alias *${node.source} has no anchor before it`, pos: [node.range?.[0] ?? 0] };
+    return visit.BREAK;
+  });
+  return found;
 }
 
 /** Levels of containers, Infinity for a value that contains itself by an alias. Each shared object is walked once. */

@@ -64,6 +64,11 @@ export class Catalog {
     };
   }
 
+  /** Tools served at most. */
+  get maxTools(): number {
+    return this.#options.maxTools;
+  }
+
   /** The present snapshot. Hold it for as long as one answer takes. */
   snapshot(): Snapshot {
     return this.#snapshot;

@@ -96,8 +96,9 @@ export interface ToolContext {
   /** Aborts when the client cancels, the deadline passes or the runtime stops. */
   readonly signal: AbortSignal;
   readonly correlationId: string;
-  progress(done: number, total?: number, message?: string): void;
-  log(level: ToolLogLevel, data: unknown): void;
+  /** These two are bound: they may be taken out of the context. */
+  readonly progress: (done: number, total?: number, message?: string) => void;
+  readonly log: (level: ToolLogLevel, data: unknown) => void;
   /** The request's `_meta` without protocol keys. */
   readonly meta: Readonly<Record<string, unknown>>;
 }

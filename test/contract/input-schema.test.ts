@@ -1,5 +1,7 @@
 import { Client } from "@modelcontextprotocol/client";
+import { Client as LegacyClient } from "@modelcontextprotocol/sdk/client/index.js";
 import { ToolSchema } from "@modelcontextprotocol/sdk/types.js";
+import { InMemoryTransport, Server } from "@modelcontextprotocol/server";
 import { Ajv } from "ajv";
 import { Ajv2020 } from "ajv/dist/2020.js";
 import addFormats from "ajv-formats";
@@ -122,7 +124,9 @@ describe("repairs", () => {
   });
 
   test("keys that an author left empty are left out", () => {
-    expect(schemaOf({ type: "object", properties: null, required: null, description: null, not: null })).toEqual({
+    expect(
+      schemaOf({ type: "object", properties: null, required: null, description: null, not: null }),
+    ).toEqual({
       type: "object",
     });
     expect(schemaOf({ properties: { city: null } })).toEqual({ type: "object", properties: { city: {} } });
@@ -145,6 +149,32 @@ describe("repairs", () => {
       c: {},
       d: { type: "string" },
     });
+  });
+
+  test("a header mark that makes clients drop the tool is left out, a good one stays", () => {
+    const marked = (type: string, name: unknown) => ({ type, "x-mcp-header": name });
+    const schema = {
+      type: "object",
+      properties: {
+        region: marked("string", "Region"),
+        spaced: marked("string", "my header"),
+        ratio: marked("number", "Ratio"),
+        again: marked("string", "REGION"),
+        inner: { type: "object", properties: { zone: marked("string", "Zone") } },
+        list: { type: "array", items: marked("string", "Item") },
+      },
+    };
+    const result = normaliseInputSchema(schema);
+    expect(result).toMatchObject({
+      ok: true,
+      repairs: [
+        "/properties/spaced/x-mcp-header: it is no header's name, left out",
+        "/properties/ratio/x-mcp-header: only a string, an integer or a boolean can be a header, left out",
+        "/properties/again/x-mcp-header: another property has the same header, left out",
+        "/properties/list/items/x-mcp-header: only what properties alone lead to can be a header, left out",
+      ],
+    });
+    expect(JSON.stringify(result).match(/"x-mcp-header":"(Region|Zone)"/g)).toHaveLength(2);
   });
 
   test("each repair is told with its place", () => {
@@ -222,10 +252,18 @@ describe("references", () => {
     ["to an unknown anchor", { properties: { a: { $ref: "#none" } } }, "leads to nothing"],
     ["to the network", { properties: { a: { $ref: "https://example.com/x.json" } } }, "never fetched"],
     ["to a file, from code", { properties: { a: { $ref: "./x.json" } } }, "not in a file"],
-    ["to what is no schema", { required: ["a"], properties: { a: { $ref: "#/required" } } }, "no schema"],
+    [
+      "to what is no schema",
+      { required: ["a"], properties: { a: { $ref: "#/required" } } },
+      "must be object",
+    ],
     ["that is not valid", { properties: { a: { $ref: "#/%zz" } } }, "not a valid address"],
     ["to itself", { $ref: "#" }, "without end"],
-    ["in a circle", { $ref: "#/$defs/a", $defs: { a: { anyOf: [{ $ref: "#/$defs/b" }] }, b: { $ref: "#/$defs/a" } } }, "without end"],
+    [
+      "in a circle",
+      { $ref: "#/$defs/a", $defs: { a: { anyOf: [{ $ref: "#/$defs/b" }] }, b: { $ref: "#/$defs/a" } } },
+      "without end",
+    ],
   ])("a reference %s is refused", (_, schema, reason) => {
     expect(problemOf({ type: "object", ...schema })).toContain(reason);
   });
@@ -238,10 +276,18 @@ describe("references", () => {
 
 describe("what cannot be mended is refused with its place and value", () => {
   test.each([
-    ["an unknown type", { properties: { a: { type: "strin" } } }, '/properties/a/type must be'],
-    ["a bad pattern", { properties: { a: { pattern: "[" } } }, '/properties/a/pattern must match format "regex"'],
+    ["an unknown type", { properties: { a: { type: "strin" } } }, "/properties/a/type must be"],
+    [
+      "a bad pattern",
+      { properties: { a: { pattern: "[" } } },
+      '/properties/a: "[" is not a regular expression',
+    ],
     ["an empty enum", { properties: { a: { enum: [] } } }, "/properties/a: enum is empty"],
-    ["required as a boolean", { properties: { a: { required: true } } }, "/properties/a/required must be array, got true"],
+    [
+      "required as a boolean",
+      { properties: { a: { required: true } } },
+      "/properties/a/required must be array, got true",
+    ],
     ["a dialect of another time", { $schema: "http://json-schema.org/draft-04/schema#" }, "draft-04"],
     ["a function", { properties: { a: () => 1 } }, "a function"],
     ["a BigInt", { maxProperties: 1n }, "a bigint"],
@@ -256,28 +302,95 @@ describe("what cannot be mended is refused with its place and value", () => {
     cycle.properties = { cycle };
     expect(problemOf(cycle)).toContain("64 levels");
     expect(problemOf({ type: "object", description: "x".repeat(256 * 1024) })).toContain("256 KiB");
-    const wide = Object.fromEntries(Array.from({ length: 20_000 }, (_, index) => [`p${index}`, { type: "string" }]));
+    const wide = Object.fromEntries(
+      Array.from({ length: 20_000 }, (_, index) => [`p${index}`, { type: "string" }]),
+    );
     expect(problemOf({ properties: wide })).toContain("256 KiB");
   });
 
   test("a getter that throws", () => {
-    const trap = { type: "object", get properties(): never { throw new Error("trapped"); } };
+    const trap = {
+      type: "object",
+      get properties(): never {
+        throw new Error("trapped");
+      },
+    };
     expect(problemOf(trap)).toBe("trapped");
   });
 });
 
 describe("whatever is handed in", () => {
   const keyword = fc.constantFrom(
-    "$anchor", "$async", "$defs", "$dynamicAnchor", "$dynamicRef", "$id", "$ref", "$schema", "additionalProperties",
-    "allOf", "anyOf", "const", "contains", "default", "definitions", "dependencies", "dependentRequired",
-    "dependentSchemas", "discriminator", "else", "enum", "examples", "format", "id", "if", "items", "maxItems", "minimum",
-    "multipleOf", "not", "nullable", "oneOf", "pattern", "patternProperties", "prefixItems", "properties",
-    "propertyNames", "required", "then", "title", "type", "unevaluatedItems", "unevaluatedProperties", "x-note",
+    "$anchor",
+    "$async",
+    "$defs",
+    "$dynamicAnchor",
+    "$dynamicRef",
+    "$id",
+    "$ref",
+    "$schema",
+    "additionalProperties",
+    "allOf",
+    "anyOf",
+    "const",
+    "contains",
+    "default",
+    "definitions",
+    "dependencies",
+    "dependentRequired",
+    "dependentSchemas",
+    "discriminator",
+    "else",
+    "enum",
+    "examples",
+    "format",
+    "id",
+    "if",
+    "items",
+    "maxItems",
+    "minimum",
+    "multipleOf",
+    "not",
+    "nullable",
+    "oneOf",
+    "pattern",
+    "patternProperties",
+    "prefixItems",
+    "properties",
+    "propertyNames",
+    "required",
+    "then",
+    "title",
+    "type",
+    "unevaluatedItems",
+    "unevaluatedProperties",
+    "x-note",
   );
-  const name = fc.oneof(fc.constantFrom("a", "b", "$id", "$anchor", "constructor", "toString"), fc.string({ maxLength: 4 }));
+  const name = fc.oneof(
+    fc.constantFrom("a", "b", "$id", "$anchor", "constructor", "toString"),
+    fc.string({ maxLength: 4 }),
+  );
   const word = fc.constantFrom(
-    "#", "#/$defs/a", "#/definitions/a", "#/properties/a", "#a", "a", "a.json", "object", "string", "null", "array",
-    "integer", "[", "^a$", "date-time", "https://example.com/a", draft07, draft2020, "urn:x", "",
+    "#",
+    "#/$defs/a",
+    "#/definitions/a",
+    "#/properties/a",
+    "#a",
+    "a",
+    "a.json",
+    "object",
+    "string",
+    "null",
+    "array",
+    "integer",
+    "[",
+    "^a$",
+    "date-time",
+    "https://example.com/a",
+    draft07,
+    draft2020,
+    "urn:x",
+    "",
   );
   const { schema } = fc.letrec<{ schema: unknown; value: unknown }>((tie) => ({
     schema: fc.oneof(
@@ -297,13 +410,32 @@ describe("whatever is handed in", () => {
       fc.jsonValue({ maxDepth: 2 }),
     ),
   }));
-  const anything = fc.oneof({ weight: 6, arbitrary: schema }, { weight: 1, arbitrary: fc.jsonValue() }, { weight: 1, arbitrary: fc.anything() });
-  const runs = { numRuns: Number(process.env.FC_RUNS ?? 1500) };
+  const tool = fc.record(
+    {
+      type: fc.constant("object"),
+      properties: fc.dictionary(name, schema, { maxKeys: 3 }),
+      $defs: fc.dictionary(name, schema, { maxKeys: 2 }),
+    },
+    { requiredKeys: [] },
+  );
+  const anything = fc.oneof(
+    { weight: 4, arbitrary: tool },
+    { weight: 6, arbitrary: schema },
+    { weight: 1, arbitrary: fc.jsonValue() },
+    { weight: 1, arbitrary: fc.anything() },
+  );
+  const runs = { numRuns: 1000 };
+
+  // One validator for all, as clients have it: schemas must not get into each other's way either.
+  const validators = {
+    [draft07]: new Ajv({ strict: false, logger: false }),
+    [draft2020]: new Ajv2020({ strict: false, logger: false }),
+  };
+  const legacy = new Ajv({ strict: false, validateSchema: false, allErrors: true, logger: false });
+  for (const ajv of [...Object.values(validators), legacy]) addFormats.default(ajv);
 
   const compile = (schema: Record<string, unknown>): void => {
-    const ajv = schema.$schema === draft07 ? new Ajv({ strict: false }) : new Ajv2020({ strict: false });
-    addFormats.default(ajv);
-    ajv.compile(schema);
+    validators[schema.$schema === draft07 ? draft07 : draft2020].compile(schema);
   };
 
   test("the result compiles, passes the 1.x client's check and stays as it is, or there is a reason", () => {
@@ -331,12 +463,33 @@ describe("whatever is handed in", () => {
       fc.property(anything, (input) => {
         const result = normaliseOutputSchema(input);
         if (!result.ok) return;
-        const ajv = new Ajv({ strict: false, validateFormats: true, validateSchema: false, allErrors: true });
-        addFormats.default(ajv);
-        ajv.compile(result.schema);
+        legacy.compile(result.schema);
         compile(result.schema);
       }),
       runs,
     );
+  });
+
+  test("a real client of each SDK takes a list of them whole", async () => {
+    const tools = fc.sample(anything, { numRuns: 1000, seed: 7 }).flatMap((input, index) => {
+      const inputs = normaliseInputSchema(input);
+      const outputs = normaliseOutputSchema(input);
+      if (!inputs.ok || !outputs.ok) return [];
+      const outputSchema = outputs.schema.type === "object" ? { outputSchema: outputs.schema } : {};
+      return [{ name: `t${index}`, inputSchema: inputs.schema as { type: "object" }, ...outputSchema }];
+    });
+    expect(tools.length).toBeGreaterThan(100);
+    for (const client of [
+      new Client({ name: "2.x", version: "1" }),
+      new LegacyClient({ name: "1.x", version: "1" }),
+    ]) {
+      const server = new Server({ name: "test", version: "1" }, { capabilities: { tools: {} } });
+      server.setRequestHandler("tools/list", () => ({ tools }));
+      const [near, far] = InMemoryTransport.createLinkedPair();
+      await server.connect(far);
+      await client.connect(near);
+      expect((await client.listTools()).tools).toHaveLength(tools.length);
+      await client.close();
+    }
   });
 });
