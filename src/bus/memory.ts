@@ -183,7 +183,7 @@ class Group {
   readonly #waiting = new Set<() => void>();
   /** Works off what is left once no member is left. (2) */
   #last: Member | undefined;
-  #next = 0;
+  #turn = 0;
   #running = 0;
 
   constructor(
@@ -257,22 +257,25 @@ class Group {
   }
 
   #pump(): void {
-    const limit = this.#concurrency * Math.max(1, this.#members.length); // (3)
-    while (this.#running < limit) {
+    while (this.#ready.size > 0) {
       const member = this.#pick();
-      if (member === undefined) return;
-      const message = this.#ready.shift();
-      if (message === undefined) return;
+      const message = member === undefined ? undefined : this.#ready.shift();
+      if (member === undefined || message === undefined) return;
       this.#running += 1;
       member.running += 1;
       void this.#deliver(member, message);
     }
   }
 
+  /** The next in turn that has room. (3) */
   #pick(): Member | undefined {
-    if (this.#members.length === 0) return this.#last;
-    this.#next = (this.#next + 1) % this.#members.length;
-    return this.#members[this.#next];
+    const candidates = this.#members.length === 0 && this.#last !== undefined ? [this.#last] : this.#members;
+    for (let tried = 0; tried < candidates.length; tried += 1) {
+      const member = candidates[this.#turn % candidates.length];
+      this.#turn += 1;
+      if (member !== undefined && member.running < this.#concurrency) return member;
+    }
+    return undefined;
   }
 
   async #deliver(member: Member, message: DeliveredMessage): Promise<void> {

@@ -11,12 +11,13 @@ import { dirname } from "node:path";
 import { parseHandlerContract, type HandlerContract } from "../contract/handler.ts";
 import {
   readContractFile,
+  reasonOf,
   scanContracts,
   type LoadEntry,
   type LoadReport,
   type ScannedFile,
 } from "../contract/load.ts";
-import { HandlerLoadError, ProtocolConfigurationError, messageOf } from "../core/errors.ts";
+import { HandlerLoadError, ProtocolConfigurationError } from "../core/errors.ts";
 import type { HandlerClass } from "./handler.ts";
 import { loadHandlerClass, type ImportModule } from "./loader.ts";
 
@@ -64,6 +65,17 @@ export interface LoadFailure {
   readonly reason: string;
   /** `HANDLER_LOADER_…`. */
   readonly code?: string;
+}
+
+/** A failure or an entry of the report in one line: `HANDLER_LOADER_010: …`. */
+export function failureText({
+  code,
+  reason = "",
+}: {
+  readonly code?: string;
+  readonly reason?: string;
+}): string {
+  return code === undefined ? reason : `${code}: ${reason}`;
 }
 
 export interface Discovery {
@@ -239,6 +251,6 @@ function addFailure(
 }
 
 function failureOf(thrown: unknown): LoadFailure {
-  const reason = messageOf(thrown);
+  const reason = reasonOf(thrown);
   return thrown instanceof HandlerLoadError ? { reason, code: thrown.loaderCode } : { reason };
 }

@@ -31,6 +31,8 @@ export interface HandlerDescription {
 export interface Handler {
   /** What kind of handler this is; the routing key is its contract's `protocol_type`. */
   readonly handlerType: string;
+  /** `handler_id` of its answers. Default: its contract's. */
+  readonly handlerId?: string;
   initialize(config: HandlerConfig): Promise<void>;
   /** Returns the payload of the answer. A thrown error becomes an error answer. */
   execute(envelope: Envelope, options: { readonly signal: AbortSignal }): Promise<unknown>;

@@ -6,7 +6,7 @@ import type { BusHealth } from "../bus/bus.ts";
 import type { LoadReport } from "../contract/load.ts";
 import { within } from "../core/abort.ts";
 import { messageOf } from "../core/errors.ts";
-import { isObject } from "../core/json.ts";
+import { isObject, toJsonValue } from "../core/json.ts";
 import type { HandlerHealth } from "./handler.ts";
 import type { ActiveHandler } from "./start.ts";
 
@@ -93,8 +93,19 @@ async function handlerHealth({ handler }: ActiveHandler, seconds: number): Promi
     if (!isObject(health) || typeof health.healthy !== "boolean") {
       return { healthy: false, reason: "the health check answered without `healthy`" };
     }
-    return { ...health, healthy: health.healthy };
+    return jsonHealth(health, health.healthy);
   } catch (thrown) {
     return { healthy: false, reason: `the health check failed: ${messageOf(thrown)}`.slice(0, maxReason) };
   }
+}
+
+/** Health is shown as JSON; details that have no such form must not take the rest of it away. */
+function jsonHealth(health: Record<string, unknown>, healthy: boolean): HandlerHealth {
+  try {
+    const json = toJsonValue(health);
+    if (isObject(json)) return { ...json, healthy };
+  } catch (thrown) {
+    return { healthy, reason: `its details are not JSON: ${messageOf(thrown)}`.slice(0, maxReason) };
+  }
+  return { healthy };
 }

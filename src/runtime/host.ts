@@ -19,7 +19,7 @@ import {
 } from "../core/errors.ts";
 import type { Logger } from "../core/log.ts";
 import { HandlerCalls } from "./call.ts";
-import { discoverHandlers, type Discovery } from "./contracts.ts";
+import { discoverHandlers, failureText, type Discovery } from "./contracts.ts";
 import { dispatch, type DispatchParts } from "./dispatch.ts";
 import type { Handler } from "./handler.ts";
 import { hostHealth, type HostHealth, type HostReadiness } from "./health.ts";
@@ -216,7 +216,10 @@ export class RuntimeHost {
       routes: new Map(
         started.active.map(({ found, handler }) => [
           found.type,
-          { id: found.contract.id, calls: new HandlerCalls(handler, found.contract, slots, this.#clock) },
+          {
+            id: handler.handlerId ?? found.contract.id,
+            calls: new HandlerCalls(handler, found.contract, slots, this.#clock),
+          },
         ]),
       ),
       absent: new Map([...started.failed, ...discovery.skipped]),
@@ -295,13 +298,11 @@ export class RuntimeHost {
   }
 
   #logStart({ active, failed, discovery }: Live): void {
-    for (const { path, outcome, reason } of discovery.report.entries) {
-      if (outcome === "failed") this.#log.error({ path }, `Handler contract ${path}: ${reason ?? outcome}`);
-      else
-        this.#log.info(
-          { path },
-          `Handler contract ${path} ${outcome}${reason === undefined ? "" : `: ${reason}`}`,
-        );
+    for (const entry of discovery.report.entries) {
+      const { path, outcome } = entry;
+      const why = failureText(entry);
+      if (outcome === "failed") this.#log.error({ path }, `Handler contract ${path}: ${why}`);
+      else this.#log.info({ path }, `Handler contract ${path} ${outcome}${why === "" ? "" : `: ${why}`}`);
     }
     this.#log.info(
       { handlers: active.map(({ found }) => found.type), degraded: failed.size > 0 },

@@ -7,7 +7,7 @@ import { abortable } from "../core/abort.ts";
 import type { Clock } from "../core/clock.ts";
 import { ProtocolConfigurationError, RuntimeHostError, messageOf } from "../core/errors.ts";
 import type { Logger } from "../core/log.ts";
-import type { Discovery, DiscoveryOptions, FoundHandler } from "./contracts.ts";
+import { failureText, type Discovery, type DiscoveryOptions, type FoundHandler } from "./contracts.ts";
 import type { Handler } from "./handler.ts";
 import { constructHandler } from "./loader.ts";
 import { handlerConfig } from "./settings.ts";
@@ -53,7 +53,7 @@ export async function startHandlers(
   opened: ActiveHandler[],
   signal: AbortSignal,
 ): Promise<StartedHandlers> {
-  const failed = new Map([...discovery.failed].map(([key, { reason }]) => [key, reason]));
+  const failed = new Map([...discovery.failed].map(([key, failure]) => [key, failureText(failure)]));
   const isRequired = (type: string): boolean => {
     const section = sectionOf(options, type);
     return section !== undefined && section.required !== false;
@@ -157,7 +157,7 @@ function whereLooked(options: StartOptions, discovery: Discovery): string {
   const broken = discovery.report.entries.filter((entry) => entry.outcome === "failed");
   const also =
     broken.length > 0
-      ? ` (not usable: ${broken.map((entry) => `${entry.path}: ${entry.reason ?? ""}`).join("; ")})`
+      ? ` (not usable: ${broken.map((entry) => `${entry.path}: ${failureText(entry)}`).join("; ")})`
       : "";
   return `looked at ${places.join(" and ")}${also}`;
 }
