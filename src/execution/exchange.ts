@@ -52,6 +52,7 @@ class Exchange implements Dispatcher.DispatchHandler {
   readonly #reject: (error: Error) => void;
   readonly #chunks: Buffer[] = [];
   #controller: Dispatcher.DispatchController | undefined;
+  #isHead = false;
   #status = 0;
   #headers: HttpHeaders = {};
   #bytes = 0;
@@ -71,6 +72,7 @@ class Exchange implements Dispatcher.DispatchHandler {
   send(request: HttpRequest): void {
     this.#signal.addEventListener("abort", this.#onAbort, { once: true });
     this.#endpoint.outstanding++;
+    this.#isHead = request.method === "HEAD";
     // undici reports what it finds wrong with a request through onResponseError too.
     this.#endpoint.pool.dispatch(request, this);
   }
@@ -94,7 +96,8 @@ class Exchange implements Dispatcher.DispatchHandler {
     if (status < 200) return;
     this.#status = status;
     this.#headers = headers;
-    const announced = Number(headers["content-length"]);
+    // What a HEAD announces does not come.
+    const announced = this.#isHead ? 0 : Number(headers["content-length"]);
     if (announced > maxResultBytes) controller.abort(new AnswerTooLargeError(announced)); // (2)
   }
 

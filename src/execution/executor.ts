@@ -24,7 +24,7 @@ import type { Snapshot } from "../tools/catalog.ts";
 import type { Execution, Tool } from "../tools/tool.ts";
 import { httpBackend, type HttpBackend } from "./http.ts";
 import { FunctionBackend, LocalBackend } from "./local.ts";
-import { originOf } from "./template.ts";
+import { targetOf } from "./request.ts";
 import { invalidArguments, Validators } from "./validate.ts";
 
 export interface ExecutorOptions {
@@ -85,14 +85,9 @@ export class Executor {
   }
 
   /** False while a call of the tool would be refused because its target's breaker is open. */
-  available({ execution }: Tool): boolean {
-    const url =
-      execution.kind === "rest"
-        ? execution.url
-        : execution.kind === "onex"
-          ? execution.endpoints[0]
-          : undefined;
-    return url === undefined || this.#http.circuitState(originOf(url))?.kind !== "open";
+  available(tool: Tool): boolean {
+    const target = targetOf(tool);
+    return target === undefined || this.#http.circuitState(target)?.kind !== "open";
   }
 
   /** Looks the tool up, checks the arguments and runs it within its deadline. Never rejects. Bound. */
@@ -118,8 +113,9 @@ export class Executor {
     if (this.#state === "open") this.#state = "draining";
     await this.#idle();
     if (this.#state === "closed") return;
-    this.#state = "closed";
-    await Promise.all(this.#distinctBackends().map((backend) => backend.close()));
+    // Nothing runs any more. A request that still waits for its connection belongs to a call that was given up; to let
+    // it finish would take as long as the connection attempt does.
+    await this.destroy(new InfraUnavailableError("The runtime is stopping."));
   }
 
   /** Ends running calls now, with `reason`, and frees everything. Idempotent. */

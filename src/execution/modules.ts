@@ -107,7 +107,7 @@ async function importVersion(
     if (root.broken === undefined || !sameFiles(root.broken, reached)) {
       root.broken = reached;
       const fields = { module: path, err: error };
-      log.error(fields, good === undefined ? reason : `${reason}; its last good version stays in use`); // (3)
+      log.error(fields, good === undefined ? reason : `${reason}; its last good version stays in use until the next edit`); // (3)
     }
     if (good !== undefined) return good;
     // The next call tries again: what was missing may be there by then.

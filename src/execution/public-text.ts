@@ -18,12 +18,13 @@ const absolutePath = new RegExp(
 
 /** `text` on its own: up to its stack, with file names in place of absolute paths, at most 2,000 characters. */
 export function withoutInternals(text: string): string {
-  const stack = text.search(/\n\s+at /);
-  const message = (stack === -1 ? text : text.slice(0, stack))
+  const stack = text.search(/\n[ \t]+at /);
+  const message = stack === -1 ? text : text.slice(0, stack);
+  const shown = message
     .slice(0, maxLength)
     .replaceAll(absolutePath, (path) => basename(path.replaceAll("\\", "/")))
     .replaceAll(/(\.[mc]?[jt]sx?)\?v=[0-9a-f]+/g, "$1");
-  return text.length > maxLength && stack === -1 ? `${message}…` : message;
+  return message.length > maxLength ? `${shown}…` : shown;
 }
 
 /** The message of anything thrown. */

@@ -64,7 +64,8 @@ function onexPlan(tool: Tool, execution: OnexExecution): Plan {
   const url = new URL(`${endpoint.replace(/\/+$/, "")}/${execution.path.replace(/^\/+/, "")}`);
   const path = url.pathname + url.search;
   const metadata = JSON.stringify({ tool_name: tool.name, tool_version: tool.version });
-  const names = new Set<string>();
+  const set = new Set<string>();
+  const headers = ["Content-Type", "application/json", ...fixedHeaders(set)];
   return {
     kind: "onex",
     origin,
@@ -75,7 +76,7 @@ function onexPlan(tool: Tool, execution: OnexExecution): Plan {
       return {
         method: "POST",
         path,
-        headers: ["Content-Type", "application/json", ...commonHeaders(call, names)],
+        headers: [...headers, ...traceHeaders(call, set)],
         body: `{"envelope_id":"${randomUUID()}","correlation_id":${correlationId},"source":"mcp-adapter","payload":${payload},"metadata":${metadata}}`,
       };
     },
@@ -106,6 +107,7 @@ function restPlan(tool: Tool, execution: RestExecution): Plan {
     ([name, value]) => [name, parseValue(value, "the query")] as const,
   );
   const headers = parseHeaders(tool, execution.headers ?? {});
+  const fixed = fixedHeaders(headers.set);
   const body = execution.body === undefined ? undefined : parseValue(execution.body, "the body");
   const used = new Set([
     ...url.names,
@@ -116,7 +118,7 @@ function restPlan(tool: Tool, execution: RestExecution): Plan {
   // Only an object has room for more members.
   const isMergeable = body === undefined || isObject(execution.body);
   const restToQuery = queryMethods.has(method) || !isMergeable;
-  const fixed = restToQuery
+  const contractNames = restToQuery
     ? queryNames(execution)
     : new Set(isObject(execution.body) ? Object.keys(execution.body) : []);
   const declared = isObject(tool.inputSchema.properties) ? Object.keys(tool.inputSchema.properties) : [];
@@ -140,7 +142,7 @@ function restPlan(tool: Tool, execution: RestExecution): Plan {
       const args = call.arguments;
       const rest = Object.entries(args).filter(([name]) => !used.has(name));
       // A caller may add to what the contract sends, but not replace or double it.
-      const clash = rest.find(([name]) => fixed.has(name));
+      const clash = rest.find(([name]) => contractNames.has(name));
       if (clash !== undefined) throw new PlaceholderError(clash[0], "is set by the tool itself");
       const pairs: string[] = [];
       for (const [name, value] of query) appendQuery(pairs, name, value.fill(args));
@@ -153,7 +155,7 @@ function restPlan(tool: Tool, execution: RestExecution): Plan {
       return {
         method,
         path: `${path}${mark}${pairs.join("&")}`,
-        headers: [...type, ...headers.fill(args), ...commonHeaders(call, headers.set)],
+        headers: [...type, ...headers.fill(args), ...fixed, ...traceHeaders(call, headers.set)],
         body: text,
       };
     },
@@ -206,20 +208,23 @@ function parseHeaders(tool: Tool, headers: Readonly<Record<string, string>>): He
 
 const isHeaderText = (text: string): boolean => /^[\t\x20-\x7e\x80-\xff]*$/.test(text);
 
-/** What every request carries, unless the contract has set it. */
-function commonHeaders(call: ToolCall, set: ReadonlySet<string>): string[] {
+/** The same for every call of a tool, unless the contract has set it. */
+function fixedHeaders(set: ReadonlySet<string>): readonly string[] {
+  const headers: string[] = [];
+  if (!set.has("user-agent")) headers.push("User-Agent", "onex-runtime");
+  if (!set.has("accept")) headers.push("Accept", "application/json, text/*;q=0.9");
+  return headers;
+}
+
+/** Correlation and W3C trace context of one call, unless the contract has set it. */
+function traceHeaders({ correlationId: id, meta }: ToolCall, set: ReadonlySet<string>): string[] {
   const headers: string[] = [];
   const add = (name: string, value: string): void => {
-    if (!set.has(name.toLowerCase())) headers.push(name, value);
+    if (!set.has(name)) headers.push(name, value);
   };
-  const id = call.correlationId;
-  add(
-    "X-Correlation-ID",
-    /^[\x21-\x7e]{1,200}$/.test(id) ? id : encodeURIComponent(id.slice(0, 200).toWellFormed()),
-  );
-  add("User-Agent", "onex-runtime");
-  add("Accept", "application/json, text/*;q=0.9");
-  const { traceparent, tracestate, baggage } = call.meta ?? {};
+  const fits = /^[\x21-\x7e]{1,200}$/.test(id);
+  add("x-correlation-id", fits ? id : encodeURIComponent(id.slice(0, 200).toWellFormed()));
+  const { traceparent, tracestate, baggage } = meta ?? {};
   if (typeof traceparent === "string" && isTraceparent(traceparent)) {
     add("traceparent", traceparent);
     if (typeof tracestate === "string" && isTraceText(tracestate)) add("tracestate", tracestate);

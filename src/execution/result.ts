@@ -23,7 +23,6 @@ export function toResult(value: unknown, options: ResultOptions = {}): ToolResul
       ? contentResult(value.blocks, value.structuredContent, value.isError === true)
       : valueResult(value, options);
   } catch (error) {
-    if (error instanceof RangeError) return fault("it is nested too deeply");
     return fault(messageOf(error));
   }
 }
@@ -40,10 +39,36 @@ function valueResult(value: unknown, { structured = false, json }: ResultOptions
   }
   if (ArrayBuffer.isView(value) || value instanceof ArrayBuffer || value instanceof SharedArrayBuffer)
     return fault("bytes have no JSON form; return them as base64 text, or as an image with content([...])");
+  if (json !== undefined && isTooDeep(json)) return fault(`it is nested more than ${maxDepth} levels deep`);
   const structuredContent = json === undefined ? toJsonValue(value) : (value as JsonValue);
   const text = json ?? JSON.stringify(structuredContent);
   if (isTooLarge(text)) return tooLarge(Buffer.byteLength(text));
   return { content: [{ type: "text", text }], structuredContent, isError: false };
+}
+
+/** As `toJsonValue` allows; what JSON.parse accepts beyond it JSON.stringify may not survive. */
+const maxDepth = 1000;
+
+/** Counts brackets outside of strings. */
+function isTooDeep(json: string): boolean {
+  // Every level takes two characters.
+  if (json.length <= 2 * maxDepth) return false;
+  let depth = 0;
+  for (let index = 0; index < json.length; index++) {
+    switch (json[index]) {
+      case '"':
+        for (index++; index < json.length && json[index] !== '"'; index++) if (json[index] === "\\") index++;
+        break;
+      case "[":
+      case "{":
+        if (++depth > maxDepth) return true;
+        break;
+      case "]":
+      case "}":
+        depth--;
+    }
+  }
+  return false;
 }
 
 /** The length in UTF-16 units bounds the bytes from both sides; counting them is rarely needed. */

@@ -119,6 +119,12 @@ export async function service(reply: Reply): Promise<Service> {
   return { origin: `http://127.0.0.1:${port}`, port, requests, connections: () => connections, server };
 }
 
+/** Sockets open at the server now. */
+export const connectionsTo = (server: Server): Promise<number> =>
+  new Promise((resolve, reject) =>
+    server.getConnections((error, count) => (error === null ? resolve(count) : reject(error))),
+  );
+
 /** Answers with JSON. */
 export function json(response: ServerResponse, value: unknown, status = 200): void {
   response.writeHead(status, { "content-type": "application/json" });

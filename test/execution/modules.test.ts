@@ -134,7 +134,7 @@ describe("a broken edit", () => {
     expect(lines).toHaveLength(1);
     expect(lines[0]?.level).toBe("error");
     expect(lines[0]?.message).toMatch(
-      /^The module tool\.ts could not be loaded: SyntaxError: .*; its last good version stays in use$/s,
+      /^The module tool\.ts could not be loaded: SyntaxError: .*; its last good version stays in use until the next edit$/s,
     );
     dir.write("tool.ts", "export default 2;");
     expect(await load()).toBe(2);
