@@ -3,33 +3,44 @@
  * Does not own: the socket (the MCP handler listens), the configuration's keys, or any part's inside.
  *
  * The control loop writes snapshots (sources -> catalog), the call loop reads one (front -> executor); they meet here.
+ *
+ * 1. Every call goes through `call`, over HTTP and by envelope alike, so that a stop can wait for it and end it.
+ * 2. What was injected stays open; our own records leave an injected catalog.
  */
+import { randomUUID } from "node:crypto";
+import { z } from "zod";
 import { gatewayRoutes, type GatewayReads } from "./admin/routes.ts";
+import { abortable } from "./core/abort.ts";
 import type { Clock } from "./core/clock.ts";
-import { ProtocolConfigurationError } from "./core/errors.ts";
+import {
+  InfraUnavailableError,
+  OnexError,
+  ProtocolConfigurationError,
+  ToolNotFoundError,
+  toOnexError,
+} from "./core/errors.ts";
+import { isObject } from "./core/json.ts";
 import type { Logger } from "./core/log.ts";
 import { version } from "./core/version.ts";
-import {
-  normaliseInputSchema,
-  normaliseOutputSchema,
-  type NormalisedSchema,
-} from "./contract/input-schema.ts";
+import { normaliseInputSchema, normaliseOutputSchema } from "./contract/input-schema.ts";
 import type { LoadReport } from "./contract/load.ts";
-import { nameProblem } from "./contract/tool-name.ts";
+import { allowedIcon, nameProblem } from "./contract/tool-name.ts";
 import { ContractSource } from "./discovery/contracts.ts";
 import { Executor } from "./execution/executor.ts";
+import { isLoopback } from "./http/address.ts";
 import { createAuthenticator, type ApiKey } from "./http/auth.ts";
-import { createGuard, readBody } from "./http/guard.ts";
-import { problem, problemResponse } from "./http/problem.ts";
+import { createGuard } from "./http/guard.ts";
+import { httpParts } from "./http/parts.ts";
+import { problem } from "./http/problem.ts";
 import { readinessProof } from "./http/readiness.ts";
 import { definitionOf } from "./mcp/definition.ts";
 import { Front } from "./mcp/front.ts";
 import type { ServerDeps } from "./mcp/server.ts";
-import type { CallTool } from "./tools/call.ts";
-import { Catalog } from "./tools/catalog.ts";
+import { failureResult, type CallTool, type ToolCall, type ToolResult } from "./tools/call.ts";
+import { Catalog, type Snapshot } from "./tools/catalog.ts";
 import { toolFromCode } from "./tools/define.ts";
 import type { SourceStatus, ToolSource } from "./tools/source.ts";
-import type { JsonSchema, ToolDefinition, ToolFunction } from "./tools/tool.ts";
+import type { ToolDefinition, ToolFunction } from "./tools/tool.ts";
 
 export interface GatewayOptions {
   readonly host: string;
@@ -62,31 +73,43 @@ export interface GatewayParts {
   readonly clock: Clock;
 }
 
+/** What the HTTP surface shows of the handler. */
+export interface GatewayState {
+  readonly initialized: () => boolean;
+  readonly draining: () => boolean;
+}
+
 /** Name of the source of tools registered in code. */
 const codeSource = "code";
 
 export class Gateway {
   readonly catalog: Catalog;
+  /** Calls a tool of the catalog. Never rejects. Bound. (1) */
   readonly call: CallTool;
   readonly #options: GatewayOptions;
   readonly #parts: GatewayParts;
-  readonly #executor?: Executor;
-  readonly #stopFreeing?: () => void;
-  readonly #sources: readonly ToolSource[];
+  /** Only our own knows whether a tool is available. */
+  readonly #executor: Executor | BorrowedExecutor;
+  readonly #stopFreeing: (() => void) | undefined;
   readonly #contracts: ContractSource | undefined;
+  readonly #sources: readonly ToolSource[];
+  /** Keeps our records in a shared catalog apart from those of others. */
+  readonly #owner = randomUUID();
   #front: Front | undefined;
+  #released: Promise<void> | undefined;
 
   constructor(options: GatewayOptions, parts: GatewayParts) {
     this.#options = options;
     this.#parts = parts;
     this.catalog = parts.registry ?? new Catalog({ ...options, log: parts.log });
     if (parts.executor === undefined) {
-      this.#executor = this.#makeExecutor();
-      this.call = this.#executor.call;
-      this.#stopFreeing = this.catalog.onChange(this.#executor.onSnapshot);
+      const executor = this.#makeExecutor();
+      this.#executor = executor;
+      this.#stopFreeing = this.catalog.onChange(executor.onSnapshot);
     } else {
-      this.call = parts.executor.call;
+      this.#executor = new BorrowedExecutor(parts.executor, () => this.catalog.snapshot());
     }
+    this.call = this.#executor.call;
     this.#contracts = this.#makeContractSource();
     this.#sources = this.#contracts === undefined ? [] : [this.#contracts];
   }
@@ -94,7 +117,9 @@ export class Gateway {
   /** Starts the sources; resolves once each has applied its first state. */
   async start(): Promise<void> {
     await Promise.all(
-      this.#sources.map((source) => source.start((change) => this.catalog.apply(source.name, change))),
+      this.#sources.map((source) =>
+        source.start((change) => this.catalog.apply(this.#recordsOf(source.name), change)),
+      ),
     );
   }
 
@@ -108,25 +133,23 @@ export class Gateway {
   }
 
   /**
-   * Serves a tool written in code.
+   * Serves a tool written in code, whose definition `servableDefinition` has passed.
    *
    * @returns false when max_tools is reached
-   * @throws ProtocolConfigurationError for a definition that cannot be served
    */
   registerTool(definition: ToolDefinition, fn: ToolFunction): boolean {
-    const tool = toolFromCode(servable(definition), fn);
-    const known = this.catalog.has(codeSource, definition.name);
-    if (!known && this.catalog.snapshot().tools.length >= this.#options.maxTools) return false;
-    this.catalog.apply(codeSource, {
-      put: [{ key: definition.name, tool }],
-      remove: [],
-    });
+    const { name } = definition;
+    const records = this.#recordsOf(codeSource);
+    const limit = Math.min(this.#options.maxTools, this.catalog.maxTools);
+    const isFull = this.catalog.snapshot().tools.length >= limit;
+    if (isFull && !this.catalog.has(records, name)) return false;
+    this.catalog.apply(records, { put: [{ key: name, tool: toolFromCode(definition, fn) }], remove: [] });
     const withheld = this.catalog
       .snapshot()
-      .withheld.find((entry) => entry.source === "handler" && entry.owner === definition.name);
+      .withheld.find((entry) => entry.source === "handler" && entry.owner === name);
     if (withheld !== undefined) {
       this.#parts.log.warn(
-        { tool: definition.name, reason: withheld.reason },
+        { tool: name, reason: withheld.reason },
         "a tool registered in code is not served",
       );
     }
@@ -135,8 +158,9 @@ export class Gateway {
 
   /** @returns false when no tool of this name was registered in code */
   unregisterTool(name: string): boolean {
-    if (!this.catalog.has(codeSource, name)) return false;
-    this.catalog.apply(codeSource, { put: [], remove: [name] });
+    const records = this.#recordsOf(codeSource);
+    if (!this.catalog.has(records, name)) return false;
+    this.catalog.apply(records, { put: [], remove: [name] });
     return true;
   }
 
@@ -175,23 +199,22 @@ export class Gateway {
     });
     this.#front = front;
     const guard = createGuard(options);
-    const authenticator = createAuthenticator({ apiKeys: options.apiKeys, loopbackIsAdmin: true, log });
-    const body = async (request: Request): Promise<Uint8Array | Response> => {
-      const read = await readBody(request, guard.maxBodyBytes);
-      return read.ok ? read.bytes : problemResponse(read.problem);
-    };
-    const http = { ...authenticator, guard: guard.middleware, readBody: body, problem };
+    const loopbackIsAdmin = isLoopback(options.host);
+    const http = httpParts(guard, createAuthenticator({ apiKeys: options.apiKeys, loopbackIsAdmin, log }));
     const app = gatewayRoutes(this.#reads(token, state), http);
     app.all(options.path, async (context) => {
       const request = context.req.raw;
-      const principal = authenticator.authorize(request, "user");
+      const principal = http.authorize(request, "user");
       if (principal instanceof Response) return principal;
+      let body: string | undefined;
+      if (request.method === "POST") {
+        const bytes = await http.readBody(request);
+        if (bytes instanceof Response) return bytes;
+        body = new TextDecoder().decode(bytes);
+      }
+      // Asked last: a stop may have begun while the body came in.
       if (!state.initialized() || state.draining()) return notServing();
-      if (request.method !== "POST") return front.fetch(request, principal);
-      const bytes = await body(request);
-      return bytes instanceof Response
-        ? bytes
-        : front.fetch(request, principal, new TextDecoder().decode(bytes));
+      return front.fetch(request, principal, body);
     });
     return (request) => app.fetch(request);
   }
@@ -202,26 +225,48 @@ export class Gateway {
 
   /** Ends subscriptions and waiting streams, refuses new calls; resolves when the calls under way have finished. */
   async drain(): Promise<void> {
-    await Promise.all([this.#front?.endStreams(), this.#executor?.close()]);
+    await Promise.all([this.#front?.endStreams(), this.#executor.close()]);
   }
 
-  /** Drains, then closes front and sources. What was injected stays open. Idempotent. */
+  /** Ends the calls under way: each is answered at once, with `reason`. */
+  abortCalls(reason: OnexError): void {
+    this.#executor.destroy(reason).catch((error: unknown) => {
+      this.#parts.log.error({ err: error }, "an executor could not be closed");
+    });
+  }
+
+  /** Drains, then closes front and sources. Idempotent. (2) */
   async close(): Promise<void> {
     await this.drain();
-    this.#stopFreeing?.();
-    await Promise.all([this.#front?.close(), ...this.#sources.map((source) => source.close())]);
-    if (this.#parts.registry !== undefined) this.#withdraw(this.#parts.registry);
+    await this.#release();
   }
 
-  /** Aborts the calls under way, then closes. Idempotent. */
+  /** Aborts the calls under way and closes, without waiting for anybody. Idempotent. (2) */
   async destroy(reason: Error): Promise<void> {
-    await Promise.all([this.#executor?.destroy(reason), this.#front?.close()]);
-    await this.close();
+    await Promise.all([this.#executor.destroy(reason), this.#release()]);
   }
 
-  /** An injected catalog outlives us: our records leave it. */
-  #withdraw(registry: Catalog): void {
-    for (const name of [codeSource, ...this.#sources.map((source) => source.name)]) registry.clear(name);
+  #release(): Promise<void> {
+    this.#released ??= this.#releaseAll();
+    return this.#released;
+  }
+
+  /** One part that fails to close does not keep the others open. */
+  async #releaseAll(): Promise<void> {
+    this.#stopFreeing?.();
+    const ends = await Promise.allSettled([
+      this.#front?.close() ?? Promise.resolve(),
+      ...this.#sources.map((source) => source.close()),
+    ]);
+    const failed = ends.find((end) => end.status === "rejected");
+    for (const name of [codeSource, ...this.#sources.map((source) => source.name)]) {
+      this.catalog.clear(this.#recordsOf(name));
+    }
+    if (failed !== undefined) throw toOnexError(failed.reason);
+  }
+
+  #recordsOf(source: string): string {
+    return `${source} of ${this.#owner}`;
   }
 
   #reads(token: string, state: GatewayState): GatewayReads {
@@ -230,7 +275,7 @@ export class Gateway {
       snapshot: () => this.catalog.snapshot(),
       sources: () => this.sources(),
       definition: definitionOf,
-      available: (tool) => this.#executor?.available(tool) ?? true,
+      available: (tool) => this.#executor.available(tool),
       readinessProof: (nonce) => readinessProof(token, nonce),
     };
   }
@@ -255,33 +300,127 @@ export class Gateway {
   }
 }
 
-/** What the HTTP surface shows of the handler. */
-export interface GatewayState {
-  readonly initialized: () => boolean;
-  readonly draining: () => boolean;
-}
-
 const notServing = (): Response =>
   problem(503, { detail: "The server is starting or stopping; try again.", headers: { "retry-after": "1" } });
 
-/** The definition with schemas that every client takes. */
-function servable(definition: ToolDefinition): ToolDefinition {
+/**
+ * An executor that is not ours: its calls are counted, so that a stop can wait for them and give them up. It is itself
+ * never closed. (1) (2)
+ */
+class BorrowedExecutor {
+  readonly #executor: { readonly call: CallTool };
+  readonly #snapshot: () => Snapshot;
+  readonly #running = new Map<AbortController, Promise<ToolResult>>();
+  #refusal: OnexError | undefined;
+
+  constructor(executor: { readonly call: CallTool }, snapshot: () => Snapshot) {
+    this.#executor = executor;
+    this.#snapshot = snapshot;
+  }
+
+  readonly call: CallTool = async (call, signal) => {
+    if (this.#refusal !== undefined) return failureResult(this.#refusal);
+    // What is not listed cannot be called, whoever executes.
+    if (!this.#snapshot().byName.has(call.name)) return failureResult(new ToolNotFoundError(call.name));
+    const stop = new AbortController();
+    const running = this.#run(call, AbortSignal.any([signal, stop.signal]));
+    this.#running.set(stop, running);
+    try {
+      return await running;
+    } finally {
+      this.#running.delete(stop);
+    }
+  };
+
+  available(): boolean {
+    return true;
+  }
+
+  async close(): Promise<void> {
+    this.#refusal ??= new InfraUnavailableError("The runtime is draining and takes no new calls.");
+    await Promise.all(this.#running.values());
+  }
+
+  async destroy(reason: Error): Promise<void> {
+    this.#refusal ??= new InfraUnavailableError("The runtime is stopping.");
+    for (const stop of this.#running.keys()) stop.abort(reason);
+    await Promise.all(this.#running.values());
+  }
+
+  /** Settles as soon as the signal aborts, also where the executor ignores it. */
+  async #run(call: ToolCall, signal: AbortSignal): Promise<ToolResult> {
+    try {
+      return await abortable(this.#executor.call(call, signal), signal);
+    } catch (thrown) {
+      const failure = toOnexError(thrown);
+      // The text of a foreign error may hold internals.
+      return failureResult(failure, thrown instanceof OnexError ? failure.message : failure.publicMessage);
+    }
+  }
+}
+
+const definitionShape = z.strictObject({
+  name: z.string(),
+  description: z.string(),
+  title: z.string().optional(),
+  version: z.string().optional(),
+  // Normalised apart.
+  inputSchema: z.unknown().optional(),
+  outputSchema: z.unknown().optional(),
+  annotations: z
+    .strictObject({
+      readOnly: z.boolean().optional(),
+      destructive: z.boolean().optional(),
+      idempotent: z.boolean().optional(),
+      openWorld: z.boolean().optional(),
+    })
+    .optional(),
+  icons: z
+    .array(
+      z.strictObject({
+        src: z.string().refine(allowedIcon, { error: "expected an https: URL or data:image" }),
+        mimeType: z.string().optional(),
+        sizes: z.array(z.string()).optional(),
+      }),
+    )
+    .optional(),
+  tags: z.array(z.string()).optional(),
+  timeoutSeconds: z.number().min(1).max(300).optional(),
+});
+
+/**
+ * The definition of a tool written in code, with schemas that every client takes.
+ *
+ * @throws ProtocolConfigurationError with every reason why it cannot be served
+ */
+export function servableDefinition(definition: ToolDefinition, fn: unknown): ToolDefinition {
+  const shape = definitionShape.safeParse(definition);
+  if (!shape.success) throw unservable(definition, shape.error.issues.map(issueText));
   const { name, description, inputSchema, outputSchema } = definition;
-  const problem = nameProblem(name) ?? (description.trim() === "" ? "the description is empty" : undefined);
-  if (problem !== undefined)
-    throw new ProtocolConfigurationError(`Tool '${name}' cannot be served: ${problem}`);
+  const input = normaliseInputSchema(inputSchema);
+  const output = outputSchema === undefined ? undefined : normaliseOutputSchema(outputSchema);
+  const problems = [
+    nameProblem(name),
+    description.trim() === "" ? "description is empty" : undefined,
+    input.ok ? undefined : `inputSchema is not valid: ${input.problem}`,
+    output?.ok === false ? `outputSchema is not valid: ${output.problem}` : undefined,
+    typeof fn === "function" ? undefined : `its function is ${fn === null ? "null" : typeof fn}`,
+  ].filter((problem) => problem !== undefined);
+  if (problems.length > 0 || !input.ok) throw unservable(definition, problems);
   return {
     ...definition,
-    inputSchema: schemaOf(name, "inputSchema", normaliseInputSchema(inputSchema)),
-    ...(outputSchema !== undefined && {
-      outputSchema: schemaOf(name, "outputSchema", normaliseOutputSchema(outputSchema)),
-    }),
+    inputSchema: input.schema,
+    ...(output?.ok === true && { outputSchema: output.schema }),
   };
 }
 
-function schemaOf(tool: string, key: string, normalised: NormalisedSchema): JsonSchema {
-  if (normalised.ok) return normalised.schema;
-  throw new ProtocolConfigurationError(
-    `Tool '${tool}' cannot be served: its ${key} is not valid: ${normalised.problem}`,
-  );
+function unservable(definition: unknown, problems: readonly string[]): ProtocolConfigurationError {
+  const name = isObject(definition) && typeof definition.name === "string" ? ` '${definition.name}'` : "";
+  return new ProtocolConfigurationError(`Tool${name} cannot be served: ${problems.join("; ")}`, {
+    facts: { operation: "register_tool" },
+  });
+}
+
+function issueText({ path, message }: z.core.$ZodIssue): string {
+  return path.length === 0 ? message : `${path.map(String).join(".")}: ${message}`;
 }

@@ -120,9 +120,9 @@ export const mcpSectionSchema = z.strictObject({
     .default([...defaultExcludedTags])
     .meta({ description: "A tool with any of these tags is kept out." }),
   contracts_dir: text("Folder of the tools' contracts; none: only tools registered in code.").optional(),
-  expose_node_types: texts
-    .default([])
-    .meta({ description: "Node types served besides those that contain ORCHESTRATOR; `*` is every type." }),
+  expose_node_types: texts.default([]).meta({
+    description: "Node types served besides ORCHESTRATOR; a part of the type suffices, in any case.",
+  }),
   allowed_networks: z
     .array(z.string().refine(isNetwork, { error: "a network such as 10.0.0.0/8 or fd00::/8" }))
     .default([])

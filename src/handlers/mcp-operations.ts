@@ -1,18 +1,24 @@
 /** The envelope operations of the MCP handler, on the same catalog and executor as its HTTP front. */
-import { InfraUnavailableError, ProtocolConfigurationError } from "../core/errors.ts";
+import { randomUUID } from "node:crypto";
+import type { Clock } from "../core/clock.ts";
+import { InfraUnavailableError, ProtocolConfigurationError, type ErrorFacts } from "../core/errors.ts";
 import { isObject } from "../core/json.ts";
 import { definitionOf } from "../mcp/definition.ts";
-import type { CallTool } from "../tools/call.ts";
+import type { CallTool, ContentBlock } from "../tools/call.ts";
 import type { Snapshot } from "../tools/catalog.ts";
 import type { Envelope, HandlerDescription } from "../runtime/handler.ts";
 
 export const supportedOperations = ["mcp.list_tools", "mcp.call_tool", "mcp.describe"] as const;
 export const handlerId = "mcp-handler";
 
+/** The part of an envelope that an operation reads; what is absent gets a default, as in an envelope from the wire. */
+export type OperationEnvelope = Partial<Pick<Envelope, "operation" | "payload" | "correlation_id">>;
+
 export interface OperationDeps {
   readonly snapshot: () => Snapshot;
   readonly call: CallTool;
   readonly describe: () => HandlerDescription;
+  readonly clock: Clock;
 }
 
 /**
@@ -24,7 +30,7 @@ export interface OperationDeps {
  */
 export async function runOperation(
   deps: OperationDeps,
-  envelope: Envelope,
+  envelope: OperationEnvelope,
   signal: AbortSignal,
 ): Promise<unknown> {
   switch (envelope.operation) {
@@ -36,25 +42,33 @@ export async function runOperation(
       return { ...deps.describe(), handler_id: handlerId };
     default:
       throw new ProtocolConfigurationError(
-        `${envelope.operation ? `Unknown operation '${envelope.operation}'` : "Missing operation"}. Supported: ${supportedOperations.join(", ")}`,
+        `${isText(envelope.operation) ? `Unknown operation '${envelope.operation}'` : "Missing operation"}. Supported: ${supportedOperations.join(", ")}`,
+        { facts: factsOf(envelope) },
       );
   }
 }
 
-async function callTool(deps: OperationDeps, envelope: Envelope, signal: AbortSignal): Promise<unknown> {
-  const { tool_name: name, arguments: args = {} } = envelope.payload;
-  if (typeof name !== "string" || name === "") {
+async function callTool(
+  deps: OperationDeps,
+  envelope: OperationEnvelope,
+  signal: AbortSignal,
+): Promise<unknown> {
+  const { payload = {}, correlation_id: correlationId = randomUUID() } = envelope;
+  const { tool_name: name, arguments: args = {} } = payload;
+  if (!isText(name)) {
     throw new ProtocolConfigurationError(
-      "Missing 'tool_name' in the payload of mcp.call_tool; it must be a non-empty string",
+      `Missing 'tool_name' in the payload of mcp.call_tool: expected a non-empty string, got ${typeName(name)}`,
+      { facts: factsOf(envelope) },
     );
   }
   if (!isObject(args)) {
     throw new ProtocolConfigurationError(
-      `'arguments' in the payload of mcp.call_tool must be an object, got ${JSON.stringify(args)}`,
+      `'arguments' in the payload of mcp.call_tool: expected an object, got ${typeName(args)}`,
+      { facts: factsOf(envelope) },
     );
   }
-  const started = performance.now();
-  const result = await deps.call({ name, arguments: args, correlationId: envelope.correlation_id }, signal);
+  const startedAt = deps.clock.now();
+  const result = await deps.call({ name, arguments: args, correlationId }, signal);
   if (result.failure instanceof InfraUnavailableError) throw result.failure;
   return {
     success: !result.isError,
@@ -62,13 +76,29 @@ async function callTool(deps: OperationDeps, envelope: Envelope, signal: AbortSi
     is_error: result.isError,
     error_message: result.isError ? textOf(result.content) : null,
     structured_content: result.structuredContent ?? null,
-    correlation_id: envelope.correlation_id,
-    execution_time_ms: performance.now() - started,
+    correlation_id: correlationId,
+    execution_time_ms: deps.clock.now() - startedAt,
     handler_id: handlerId,
   };
 }
 
-const textOf = (content: readonly { readonly type: string; readonly [key: string]: unknown }[]): string =>
+/** What an error of this handler says of the envelope it is about. */
+export const factsOf = ({ operation, correlation_id }: OperationEnvelope): ErrorFacts => ({
+  transport: "mcp",
+  ...(operation !== undefined && { operation }),
+  ...(correlation_id !== undefined && { correlation_id }),
+});
+
+const isText = (value: unknown): value is string => typeof value === "string" && value !== "";
+
+function typeName(value: unknown): string {
+  if (value === "") return "an empty one";
+  if (value === undefined) return "nothing";
+  if (value === null) return "null";
+  return Array.isArray(value) ? "array" : typeof value;
+}
+
+const textOf = (content: readonly ContentBlock[]): string =>
   content
     .filter((block) => block.type === "text")
     .map((block) => String(block["text"]))

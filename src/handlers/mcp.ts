@@ -1,25 +1,29 @@
 /**
  * HandlerMCP: the handler that owns the MCP server. Owns: the life of that server (start, proof of readiness, stop) and
- * what is said of its health. Does not own: tools, calls or routes (`gateway.ts`), its configuration's rules (`mcp-config.ts`).
+ * the tools registered in code, over restarts. Does not own: tools, calls or routes (`gateway.ts`), its configuration's
+ * rules (`mcp-config.ts`), what it says of itself (`mcp-health.ts`).
  *
  * 1. A start is whole or undone: whatever it opened is closed again, in reverse order, before it throws.
- * 2. After every `await` of a start, the start is still the current one, or it gives up.
- * 3. `shutdown` ends within shutdownTimeout + cancelTimeout + 2 s, whatever hangs.
+ * 2. A start that `shutdown` overtakes gives up at its next step, whatever it waits for.
+ * 3. `shutdown` ends within shutdownTimeout + cancelTimeout + 2 s, whatever hangs, and never rejects.
  * 4. What was injected (registry, executor, bus) is used and stays open.
  */
 import { randomBytes } from "node:crypto";
-import { within } from "../core/abort.ts";
+import { abortable, abortReason, within } from "../core/abort.ts";
 import { monotonicClock, type Clock } from "../core/clock.ts";
-import { messageOf, ProtocolConfigurationError, RuntimeHostError } from "../core/errors.ts";
+import {
+  InfraUnavailableError,
+  messageOf,
+  ProtocolConfigurationError,
+  RuntimeHostError,
+  toOnexError,
+} from "../core/errors.ts";
 import { silentLogger, type Logger } from "../core/log.ts";
-import { redact } from "../core/redact.ts";
-import { version } from "../core/version.ts";
-import { Gateway } from "../gateway.ts";
+import { Gateway, servableDefinition } from "../gateway.ts";
 import { assertSafeBinding } from "../http/auth.ts";
 import { listen, waitUntilReady, type HttpServer } from "../http/server.ts";
 import type {
   Container,
-  Envelope,
   Handler,
   HandlerConfig,
   HandlerDescription,
@@ -27,42 +31,20 @@ import type {
 } from "../runtime/handler.ts";
 import type { CallTool } from "../tools/call.ts";
 import type { Catalog } from "../tools/catalog.ts";
-import type { ToolDefinition, ToolFunction } from "../tools/tool.ts";
+import type { ToolContext, ToolDefinition, ToolFunction } from "../tools/tool.ts";
 import { parseMcpConfig, type McpConfig } from "./mcp-config.ts";
-import { handlerId, runOperation, supportedOperations } from "./mcp-operations.ts";
+import { descriptionOf, healthOf } from "./mcp-health.ts";
+import { factsOf, handlerId, runOperation, type OperationEnvelope } from "./mcp-operations.ts";
+import { isInitialized, partsOf, type Parts, type Starting, type State } from "./mcp-state.ts";
 
 /** What the handler can be given beside the host's collaborators. */
 export interface McpContainer extends Container {
   /** The tool catalog to serve from. */
   readonly registry?: Catalog;
+  /** Executes the calls of tools in the catalog. */
   readonly executor?: { readonly call: CallTool };
 }
 
-interface Parts {
-  readonly config: McpConfig;
-  readonly gateway: Gateway;
-  /** Absent with skip_server, and until the start has bound. */
-  server?: HttpServer;
-}
-
-type State =
-  | { readonly kind: "idle"; readonly end: "none" | "graceful" | "forced" }
-  | ({ readonly kind: "starting"; readonly abort: AbortController; readonly done: Promise<undefined> } & {
-      parts?: Parts;
-    })
-  | ({ readonly kind: "running"; readonly since: number } & { readonly parts: Parts })
-  | ({ readonly kind: "draining"; readonly done: Promise<undefined> } & { readonly parts: Parts });
-
-/** Why the handler is not healthy. */
-type Reason =
-  | "not_initialized"
-  | "server_task_missing"
-  | "server_cancelled"
-  | "server_crashed"
-  | "server_exited"
-  | "draining";
-
-const maxErrorText = 200;
 /** Seconds that closing sources and the executor may take after the calls have ended. */
 const closeSeconds = 2;
 
@@ -79,12 +61,11 @@ export class HandlerMCP implements Handler {
   readonly #container: McpContainer;
   readonly #log: Logger;
   readonly #clock: Clock;
-  /** Tools registered in code, kept over a restart. */
   readonly #registered = new Map<
     string,
     { readonly definition: ToolDefinition; readonly fn: ToolFunction }
   >();
-  #state: State = { kind: "idle", end: "none" };
+  #state: State = { kind: "idle", forced: false };
 
   constructor(container: McpContainer = {}) {
     this.#container = container;
@@ -94,12 +75,12 @@ export class HandlerMCP implements Handler {
 
   /** Where the server answers, `http://127.0.0.1:8090`; undefined while there is none. */
   get url(): string | undefined {
-    return this.#parts?.server?.url;
+    return partsOf(this.#state)?.server?.url;
   }
 
-  /** The URL of the MCP endpoint. */
+  /** The URL of the MCP endpoint; undefined while there is no server. */
   get endpoint(): string | undefined {
-    const parts = this.#parts;
+    const parts = partsOf(this.#state);
     return parts?.server === undefined ? undefined : `${parts.server.url}${parts.config.path}`;
   }
 
@@ -112,24 +93,28 @@ export class HandlerMCP implements Handler {
    * Starts the server, or with `skip_server` only the catalog.
    *
    * @throws ProtocolConfigurationError for a bad configuration, or `MCP server startup failed: …` with its cause
-   * @throws RuntimeHostError when it is already initialized
+   * @throws RuntimeHostError when it has been initialized and not shut down
    */
   async initialize(config: HandlerConfig): Promise<void> {
     if (this.#state.kind !== "idle") {
-      throw new RuntimeHostError("HandlerMCP is already initialized; call shutdown() first");
+      const present = { starting: "starting", running: "already initialized", draining: "shutting down" };
+      throw new RuntimeHostError(
+        `HandlerMCP is ${present[this.#state.kind]}; initialize it again once shutdown() has resolved`,
+      );
     }
     const parsed = parseMcpConfig(config);
     this.#checkBus(parsed);
-    const abort = new AbortController();
     const { promise: done, resolve } = Promise.withResolvers<undefined>();
-    const starting: Extract<State, { kind: "starting" }> = { kind: "starting", abort, done };
+    const starting: Starting = { kind: "starting", abort: new AbortController(), done };
     this.#state = starting;
     try {
-      await this.#start(parsed, starting);
-    } catch (error) {
-      await this.#undo(starting.parts, error);
-      this.#state = { kind: "idle", end: "none" };
-      throw startupError(error);
+      const parts = await this.#start(parsed, starting);
+      this.#state = { kind: "running", parts, since: this.#clock.now() };
+      this.#logStart(parts);
+    } catch (thrown) {
+      await this.#undo(starting.parts, toOnexError(thrown));
+      this.#state = { kind: "idle", forced: false };
+      throw startupError(thrown);
     } finally {
       resolve(undefined);
     }
@@ -148,139 +133,115 @@ export class HandlerMCP implements Handler {
         return state.done;
       case "running": {
         const { promise: done, resolve } = Promise.withResolvers<undefined>();
-        this.#state = { kind: "draining", parts: state.parts, done };
-        try {
-          const end = await this.#stop(state.parts);
-          this.#state = { kind: "idle", end };
-        } finally {
-          resolve(undefined);
-        }
+        this.#state = { ...state, kind: "draining", done };
+        this.#state = { kind: "idle", forced: await this.#stop(state.parts) };
+        resolve(undefined);
       }
     }
   }
 
-  async execute(envelope: Envelope, options: { readonly signal: AbortSignal }): Promise<unknown> {
-    if (this.#state.kind !== "running") {
-      throw new RuntimeHostError("HandlerMCP is not initialized; call initialize() first");
+  /**
+   * Runs one of the envelope operations `mcp.list_tools`, `mcp.call_tool` and `mcp.describe`.
+   *
+   * @throws RuntimeHostError where it is not initialized, else as `runOperation`
+   */
+  async execute(
+    envelope: OperationEnvelope,
+    options: { readonly signal?: AbortSignal } = {},
+  ): Promise<unknown> {
+    const state = this.#state;
+    const facts = factsOf(envelope);
+    if (state.kind === "draining") {
+      throw new InfraUnavailableError("HandlerMCP is shutting down and takes no new operations", { facts });
     }
-    const { gateway } = this.#state.parts;
+    if (state.kind !== "running") {
+      throw new RuntimeHostError("HandlerMCP is not initialized; call initialize() first", { facts });
+    }
+    const { gateway } = state.parts;
     const deps = {
       snapshot: () => gateway.catalog.snapshot(),
       call: gateway.call,
       describe: () => this.describe(),
+      clock: this.#clock,
     };
-    return runOperation(deps, envelope, options.signal);
+    return runOperation(deps, envelope, options.signal ?? new AbortController().signal);
   }
 
   /**
-   * Serves a tool written in code; before `initialize` it is kept for the start. A second registration of a name
-   * replaces the first.
+   * Serves a tool written in code. A second registration of a name replaces the first. It is kept over restarts; before
+   * `initialize` it waits for the start, which says in the log when there was no room for it.
    *
    * @returns false when max_tools is reached
-   * @throws ProtocolConfigurationError for a definition that cannot be served
+   * @throws ProtocolConfigurationError for a definition that cannot be served, with the reason
    */
-  registerTool(definition: ToolDefinition, fn: ToolFunction): boolean {
-    const served = this.#parts?.gateway.registerTool(definition, fn) ?? true;
-    if (served) this.#registered.set(definition.name, { definition, fn });
+  // `Input` is for the caller's benefit: without it the parameter of a function written in place would be `never`.
+  // eslint-disable-next-line @typescript-eslint/no-unnecessary-type-parameters -- as said above
+  registerTool<Input = Record<string, unknown>>(
+    definition: ToolDefinition,
+    fn: (input: Input, context: ToolContext) => unknown,
+  ): boolean {
+    const entry = { definition: servableDefinition(definition, fn), fn: fn as ToolFunction };
+    const served = this.#open?.registerTool(entry.definition, entry.fn) ?? true;
+    if (served) this.#registered.set(definition.name, entry);
     return served;
   }
 
   /** @returns false when no tool of this name was registered in code */
   unregisterTool(name: string): boolean {
-    this.#parts?.gateway.unregisterTool(name);
+    this.#open?.unregisterTool(name);
     return this.#registered.delete(name);
   }
 
   async healthCheck(): Promise<HandlerHealth> {
-    const parts = this.#parts;
-    const { reason, error } = this.#reason();
-    const skipServer = parts?.config.skipServer === true;
-    return {
-      healthy: reason === undefined,
-      ...(reason !== undefined && { reason }),
-      ...(error !== undefined && { error: error.slice(0, maxErrorText) }),
-      ...(skipServer && { skip_server: true }),
-      transport_type: "mcp",
-      ...this.#flags(),
-      tool_count: parts?.gateway.catalog.snapshot().tools.length ?? 0,
-      uptime_seconds: this.#state.kind === "running" ? (this.#clock.now() - this.#state.since) / 1000 : 0,
-      sources: (parts?.gateway.sources() ?? []).map((source) => ({
-        name: source.name,
-        kind: source.kind,
-        state: source.state,
-        age_seconds: source.ageSeconds,
-        last_error: source.lastError?.slice(0, maxErrorText) ?? null,
-      })),
-    };
+    return healthOf(this.#state, this.#clock.now());
   }
 
   describe(): HandlerDescription {
-    const parts = this.#parts;
-    return {
-      handler_type: this.handlerType,
-      handler_category: "effect",
-      transport_type: "mcp",
-      supported_operations: [...supportedOperations],
-      tool_count: parts?.gateway.catalog.snapshot().tools.length ?? 0,
-      config: parts === undefined ? {} : redact(parts.config),
-      ...this.#flags(),
-      version,
-    };
+    return descriptionOf(this.#state, this.handlerType);
   }
 
-  get #parts(): Parts | undefined {
-    return this.#state.kind === "idle" ? undefined : this.#state.parts;
-  }
-
-  #flags(): { initialized: boolean; server_running: boolean; lifecycle_running: boolean } {
-    return {
-      initialized: this.#state.kind === "running" || this.#state.kind === "draining",
-      server_running: this.#parts?.server?.state.kind === "listening",
-      lifecycle_running: this.#state.kind === "running",
-    };
-  }
-
-  #reason(): { readonly reason?: Reason; readonly error?: string } {
-    const state = this.#state;
-    switch (state.kind) {
-      case "idle":
-        return { reason: state.end === "forced" ? "server_cancelled" : "not_initialized" };
-      case "starting":
-        return { reason: "server_task_missing" };
-      case "draining":
-        return { reason: "draining" };
-      case "running":
-        return serverReason(state.parts);
-    }
+  /** The gateway while tools may still be put into it. */
+  get #open(): Gateway | undefined {
+    return this.#state.kind === "draining" ? undefined : partsOf(this.#state)?.gateway;
   }
 
   #checkBus(config: McpConfig): void {
+    if (!config.kafkaEnabled || config.skipServer) return;
     const type = this.#container.bus?.health().type;
-    if (!config.kafkaEnabled || type === "kafka") return;
+    if (type === "kafka") return;
     throw new ProtocolConfigurationError(
-      `'kafka_enabled' is true, but the host's event bus is ${type ?? "absent"}; it must be kafka`,
+      `Config key 'kafka_enabled' is true, but the host's event bus is ${type ?? "absent"}: set kafka_enabled: false, or run the host on Kafka.`,
+      { facts: { transport: "mcp", operation: "initialize" } },
     );
   }
 
-  async #start(config: McpConfig, starting: Extract<State, { kind: "starting" }>): Promise<void> {
+  /** Opens everything, each part noted on `starting` before the next step can fail. (1) (2) */
+  async #start(config: McpConfig, starting: Starting): Promise<Parts> {
     const { signal } = starting.abort;
+    const { registry, executor, env = {} } = this.#container;
     const gateway = new Gateway(config, {
-      ...this.#container,
-      env: this.#container.env ?? {},
+      ...(registry !== undefined && { registry }),
+      ...(executor !== undefined && { executor }),
+      env,
       log: this.#log,
       clock: this.#clock,
     });
     const parts: Parts = { config, gateway };
     starting.parts = parts;
-    for (const { definition, fn } of this.#registered.values()) gateway.registerTool(definition, fn);
-    await gateway.start();
+    for (const { definition, fn } of this.#registered.values()) {
+      if (!gateway.registerTool(definition, fn))
+        this.#log.warn(
+          { tool: definition.name, max_tools: config.maxTools },
+          "a tool is not served: max_tools is reached",
+        );
+    }
+    await abortable(gateway.start(), signal);
+    if (!config.skipServer) await this.#serve(parts, signal);
     signal.throwIfAborted();
-    if (!config.skipServer) parts.server = await this.#serve(parts, signal);
-    signal.throwIfAborted();
-    this.#state = { kind: "running", parts, since: this.#clock.now() };
+    return parts;
   }
 
-  async #serve(parts: Parts, signal: AbortSignal): Promise<HttpServer> {
+  async #serve(parts: Parts, signal: AbortSignal): Promise<void> {
     const { config, gateway } = parts;
     assertSafeBinding({
       host: config.host,
@@ -288,67 +249,80 @@ export class HandlerMCP implements Handler {
       allowUnauthenticated: config.allowUnauthenticated,
     });
     const token = randomBytes(32).toString("hex");
-    const server = await listen({
+    const listening = listen({
       host: config.host,
       port: config.port,
       fetch: gateway.fetchHandler(token, {
-        initialized: () => this.#flags().initialized,
+        initialized: () => isInitialized(this.#state),
         draining: () => this.#state.kind === "draining",
       }),
-      onError: (error) => this.#log.error({ err: error.message }, "MCP server error"),
+      onError: (error) => this.#log.error({ err: error }, `MCP server: ${error.message}`),
     });
-    // From here on an undo has a server to close. (1)
+    const server = await untilAborted(listening, signal);
     parts.server = server;
     await waitUntilReady(server, { token, timeoutMs: this.startupTimeout * 1000 }, signal);
-    return server;
   }
 
   /** (1) */
-  async #undo(parts: Parts | undefined, error: unknown): Promise<void> {
-    const reason = error instanceof Error ? error : new RuntimeHostError(messageOf(error));
-    await within(parts?.server?.destroy(reason) ?? Promise.resolve(), this.cancelTimeout * 1000);
-    await within(parts?.gateway.destroy(reason) ?? Promise.resolve(), closeSeconds * 1000);
+  async #undo(parts: Parts | undefined, reason: Error): Promise<void> {
+    if (parts === undefined) return;
+    const { server, gateway } = parts;
+    if (server !== undefined) await this.#atMost(this.cancelTimeout, server.destroy(reason));
+    await this.#atMost(closeSeconds, gateway.destroy(reason));
   }
 
-  /** (3) */
-  async #stop(parts: Parts): Promise<"graceful" | "forced"> {
-    const { gateway, server } = parts;
-    const finished = Promise.all([server?.close(), gateway.drain()]);
-    const forced = (await within(finished, this.shutdownTimeout * 1000)) === "timeout";
-    if (forced) {
-      finished.catch(() => undefined);
-      const reason = new RuntimeHostError(`shutdownTimeout (${this.shutdownTimeout} s) is over`);
-      this.#log.warn(
-        { timeout_seconds: this.shutdownTimeout },
-        "calls did not finish in time and are aborted",
-      );
-      await within(
-        Promise.all([gateway.destroy(reason), server?.destroy(reason)]),
-        this.cancelTimeout * 1000,
-      );
+  /** Resolves with whether calls had to be aborted. (3) */
+  async #stop({ gateway, server }: Parts): Promise<boolean> {
+    const drained = Promise.all([server?.close(), gateway.drain()]);
+    if ((await this.#atMost(this.shutdownTimeout, drained)) === "done") {
+      await this.#atMost(closeSeconds, gateway.close());
+      return false;
     }
-    await within(gateway.close(), closeSeconds * 1000);
-    return forced ? "forced" : "graceful";
+    const reason = new InfraUnavailableError("The runtime is stopping and has aborted the call.", {
+      // Nobody knows how far the call had come.
+      retryable: false,
+    });
+    this.#log.warn({ timeout_seconds: this.shutdownTimeout }, "calls did not finish in time and are aborted");
+    // Their callers are told, if they take the answer in time.
+    gateway.abortCalls(reason);
+    await this.#atMost(this.cancelTimeout, drained);
+    await this.#atMost(closeSeconds, Promise.all([server?.destroy(reason), gateway.destroy(reason)]));
+    return true;
+  }
+
+  /** Waits for a part of a stop, within a limit; what goes wrong with it is logged. */
+  async #atMost(seconds: number, work: Promise<unknown>): Promise<"done" | "failed" | "timeout"> {
+    try {
+      return (await within(work, seconds * 1000)) === "timeout" ? "timeout" : "done";
+    } catch (thrown) {
+      this.#log.error({ err: thrown }, `Stopping the MCP server: ${messageOf(thrown)}`);
+      return "failed";
+    }
+  }
+
+  #logStart({ config, gateway, server }: Parts): void {
+    const facts = { url: server?.url, path: config.path, tools: gateway.catalog.snapshot().tools.length };
+    this.#log.info(
+      facts,
+      server === undefined ? "MCP handler runs without a server" : "MCP server is running",
+    );
   }
 }
 
-function serverReason(parts: Parts): { readonly reason?: Reason; readonly error?: string } {
-  if (parts.config.skipServer) return {};
-  const state = parts.server?.state;
-  if (state === undefined) return { reason: "server_task_missing" };
-  if (state.kind === "listening") return {};
-  switch (state.reason) {
-    case "crashed":
-      return { reason: "server_crashed", error: messageOf(state.error) };
-    case "destroy":
-      return { reason: "server_cancelled" };
-    case "close":
-    case "exited":
-      return { reason: "server_exited" };
+/** The server, or a rejection as soon as the signal aborts; one that still comes up is ended. */
+async function untilAborted(listening: Promise<HttpServer>, signal: AbortSignal): Promise<HttpServer> {
+  try {
+    return await abortable(listening, signal);
+  } catch (thrown) {
+    listening.then(
+      (server) => server.destroy(abortReason(signal)),
+      () => undefined,
+    );
+    throw thrown;
   }
 }
 
-/** What went wrong is the cause; a problem of the configuration itself is passed on as it is. */
-function startupError(error: unknown): ProtocolConfigurationError {
-  return new ProtocolConfigurationError(`MCP server startup failed: ${messageOf(error)}`, { cause: error });
+function startupError(thrown: unknown): ProtocolConfigurationError {
+  const { message, facts } = toOnexError(thrown);
+  return new ProtocolConfigurationError(`MCP server startup failed: ${message}`, { cause: thrown, facts });
 }

@@ -191,18 +191,31 @@ export class Front {
     options: { parsedBody?: unknown; authInfo: AuthInfo },
   ): Promise<Response> {
     const { clock = monotonicClock } = this.#options;
+    const { parsedBody } = options;
+    const id = idOf(parsedBody);
     const done = (): void => {
       session.busy -= 1;
       session.lastUsed = clock.now();
+      if (id !== null) session.single.delete(id);
     };
     session.busy += 1;
+    if (id !== null) session.single.add(id);
     try {
-      return whenEnded(await session.transport.handleRequest(request, options), done);
+      const response = await session.transport.handleRequest(request, options);
+      endCancelled(session, parsedBody);
+      return whenEnded(response, done);
     } catch (error) {
       done();
       throw error;
     }
   }
+}
+
+/** A cancelled request is never answered, and the SDK would keep its stream open for as long as the session lives. */
+function endCancelled(session: Session, message: unknown): void {
+  if (!isObject(message) || message["method"] !== "notifications/cancelled") return;
+  const id = isObject(message["params"]) ? idOf({ id: message["params"]["requestId"] }) : null;
+  if (id !== null && session.single.has(id)) session.transport.closeSSEStream(id);
 }
 
 const tooManySessions = (body: unknown): Response =>
@@ -237,17 +250,12 @@ function whenEnded(response: Response, done: () => void): Response {
   const body = new ReadableStream<Uint8Array>({
     async pull(controller) {
       const { done: ended, value } = await reader.read();
-      if (ended) {
-        done();
-        controller.close();
-      } else {
-        controller.enqueue(value);
-      }
+      if (ended) controller.close();
+      else controller.enqueue(value);
     },
-    async cancel(reason) {
-      done();
-      await reader.cancel(reason);
-    },
+    cancel: (reason) => reader.cancel(reason),
   });
+  // Settles however the body ends: read to its end, cancelled, or failed.
+  reader.closed.then(done, done);
   return new Response(body, response);
 }

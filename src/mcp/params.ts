@@ -77,12 +77,18 @@ function declarationsOf(schema: JsonSchema): readonly Declaration[] {
   return found;
 }
 
-/** Only what a chain of `properties` reaches counts; a mark anywhere else makes clients drop the tool. */
+/** A header's name (RFC 9110, section 5.1). */
+const token = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
+
+/**
+ * Only what a chain of `properties` reaches counts, and only under a name that a header can have: clients drop a tool
+ * with any other mark, and nobody could send its header.
+ */
 function* collect(schema: unknown, path: readonly string[]): Generator<Declaration> {
   if (!isObject(schema)) return;
   const header = schema["x-mcp-header"];
   const type = schema["type"];
-  if (path.length > 0 && typeof header === "string" && header !== "") {
+  if (path.length > 0 && typeof header === "string" && token.test(header)) {
     yield { header, path, numeric: type === "integer" || type === "number" };
   }
   const properties = schema["properties"];

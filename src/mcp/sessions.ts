@@ -17,6 +17,7 @@ import { createHash, randomUUID } from "node:crypto";
 import type { Clock } from "../core/clock.ts";
 import type { Logger } from "../core/log.ts";
 import type { Principal } from "../tools/call.ts";
+import type { RpcId } from "./message.ts";
 import { SessionIds } from "./session-id.ts";
 
 export interface SessionOptions {
@@ -51,6 +52,8 @@ export interface Session {
   readonly server: Server;
   /** Requests and streams under way. */
   busy: number;
+  /** Ids of the requests under way that did not come in a batch: no other answer needs their stream. */
+  readonly single: Set<RpcId>;
   /** Monotonic ms. */
   lastUsed: number;
 }
@@ -144,7 +147,8 @@ export class Sessions {
     const server = this.#deps.build();
     const transport = new WebStandardStreamableHTTPServerTransport({ sessionIdGenerator: () => id });
     await server.connect(transport);
-    const session: Session = { id, principal, transport, server, busy: 0, lastUsed: this.#deps.clock.now() };
+    const lastUsed = this.#deps.clock.now();
+    const session: Session = { id, principal, transport, server, busy: 0, single: new Set(), lastUsed };
     this.#sessions.set(id, session);
     return session;
   }

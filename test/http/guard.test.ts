@@ -106,6 +106,7 @@ describe("Origin", () => {
     "file://",
     "localhost:8090",
     "chrome-extension://abcdef",
+    "capacitor://localhost",
     "javascript:alert(1)",
   ])("Origin %j is 403", (origin) => {
     expect(statusOf(loopback, { host, origin })).toBe(403);

@@ -213,6 +213,19 @@ describe("older revisions", () => {
     expect((await send(front, initialize("2025-11-25"))).status).toBe(200);
   });
 
+  it("a session whose stream was closed by its client ends like any other", async () => {
+    let now = 0;
+    const front = makeFront(catalogOf(), {
+      clock: { now: () => now },
+      sessions: { ttlSeconds: 10, max: 10 },
+    });
+    const headers = { "mcp-session-id": await openSession(front) };
+    const stream = await send(front, undefined, { method: "GET", headers });
+    await stream.body?.cancel();
+    now = 10_000;
+    await expect.poll(() => front.sessionCount, { timeout: 5000 }).toBe(0);
+  });
+
   it("GET without a session id is 405 with Allow, as is any other method", async () => {
     const front = makeFront(catalogOf());
     const get = await send(front, undefined, { method: "GET" });
@@ -357,6 +370,16 @@ describe("revision 2026-07-28", () => {
     expect(await ask({ region: "eu" }, { "mcp-param-region": "=?base64?!!!?=" })).toEqual([400, -32020]);
     expect(await ask({ limit: 42 }, { "mcp-param-limit": "42.0" })).toEqual([200, undefined]);
     expect(await ask({ region: null }, { "mcp-param-region": "ignored" })).toEqual([200, undefined]);
+  });
+
+  it("a mark that is no header's name asks for no header", async () => {
+    const inputSchema = {
+      type: "object",
+      properties: { region: { type: "string", "x-mcp-header": "my region" } },
+    };
+    const front = makeFront(catalogOf(makeTool("q", { inputSchema })));
+    const body = call(1, "tools/call", { name: "q", arguments: { region: "eu" }, _meta: modernMeta });
+    expect((await send(front, body, { headers: modernHeaders("tools/call", "q") })).status).toBe(200);
   });
 
   it("a session id on a request of this revision is ignored and none is made", async () => {
