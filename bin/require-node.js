@@ -1,9 +1,10 @@
-const major = Number(process.versions.node.split(".")[0]);
+// Says what to do where Node is too old to run the sources. Run before the tests; old syntax on purpose.
+var major = Number(process.versions.node.split(".")[0]);
 if (major < 24) {
   console.error(
-    "The tests need Node 24, this is " +
+    "This needs Node 24 or newer, but Node " +
       process.versions.node +
-      ". npm ci brings it: were install scripts off (ignore-scripts)? Try: npm rebuild node",
+      " runs it. `npm ci` brings Node 24 as a package: were install scripts off? Try: npm rebuild node",
   );
   process.exit(1);
 }

@@ -6,7 +6,7 @@ import type { Logger } from "../core/log.ts";
 import { version } from "../core/version.ts";
 import { loadModule } from "../execution/modules.ts";
 import { HandlerMCP } from "../handlers/mcp.ts";
-import type { BootstrapHandler } from "../runtime/contracts.ts";
+import type { BootstrapHandler, DiscoveryOptions } from "../runtime/contracts.ts";
 import { RuntimeHost } from "../runtime/host.ts";
 
 /** Shipped contracts lie beside the package's code, wherever the working directory is. */
@@ -20,18 +20,31 @@ const bootstrap: readonly BootstrapHandler[] = [
   },
 ];
 
+/** Where the configuration's handlers are looked for. */
+export const discoveryOptions = (
+  config: Pick<LoadedConfig, "contractsDir" | "env"> & {
+    readonly runtime: Pick<LoadedConfig["runtime"], "handlerSource" | "allowedNamespaces">;
+  },
+): DiscoveryOptions => ({
+  contractsDir: config.contractsDir,
+  handlerSource: config.runtime.handlerSource,
+  allowedNamespaces: config.runtime.allowedNamespaces,
+  bootstrap,
+  env: config.env,
+  importModule: loadModule,
+});
+
+export const composeBus = ({ runtime }: LoadedConfig, log: Logger): MemoryBus =>
+  new MemoryBus({ maxHistory: runtime.eventBus.maxHistory, concurrency: runtime.maxConcurrency, log });
+
 /** A host that is not started. */
 export function composeHost(config: LoadedConfig, log: Logger): RuntimeHost {
-  const { runtime } = config;
   return new RuntimeHost({
-    ...runtime,
+    ...config.runtime,
+    ...discoveryOptions(config),
     version,
-    bus: new MemoryBus({ maxHistory: runtime.eventBus.maxHistory, concurrency: runtime.maxConcurrency, log }),
+    bus: composeBus(config, log),
     handlers: config.handlers,
-    contractsDir: config.contractsDir,
-    bootstrap,
-    env: config.env,
     log,
-    importModule: loadModule,
   });
 }

@@ -1,0 +1,59 @@
+/**
+ * The configuration and the MCP handler without its server, for commands that look at tools or call them. Owns: that
+ * no port is opened and no other handler started.
+ */
+import { loadConfig, processEnv, type LoadedConfig } from "../config/load.ts";
+import { RuntimeHostError } from "../core/errors.ts";
+import { createLogger, type Logger } from "../core/log.ts";
+import { HandlerMCP } from "../handlers/mcp.ts";
+import type { Gateway } from "../gateway.ts";
+import { discoverHandlers } from "../runtime/contracts.ts";
+import { constructHandler } from "../runtime/loader.ts";
+import { handlerConfig } from "../runtime/settings.ts";
+import { composeBus, discoveryOptions } from "./compose.ts";
+
+/** The configuration as the command line names it. */
+export function readConfig(file: string | undefined): Promise<LoadedConfig> {
+  return loadConfig({ cwd: process.cwd(), env: processEnv(), ...(file !== undefined && { file }) });
+}
+
+export interface OpenGateway extends AsyncDisposable {
+  readonly handler: HandlerMCP;
+  readonly gateway: Gateway;
+  readonly log: Logger;
+}
+
+/**
+ * The tools of a configuration, ready to be called. Dispose it when done.
+ *
+ * @throws RuntimeHostError where the configuration has no usable handler of type mcp
+ */
+export async function openGateway(config: LoadedConfig): Promise<OpenGateway> {
+  const log = createLogger(quieter(config.runtime.logging));
+  const { handlers, failed } = await discoverHandlers(discoveryOptions(config));
+  const found = handlers.find(({ type }) => type === "mcp");
+  if (found === undefined) {
+    const reason =
+      failed.get("mcp")?.reason ?? "handler_source leaves out the shipped one and no contract declares it";
+    throw new RuntimeHostError(`There is no handler of type mcp: ${reason}`);
+  }
+  const bus = composeBus(config, log);
+  const handler = constructHandler(found.Class, found.contract.handlerClass, { bus, log, env: config.env });
+  if (!(handler instanceof HandlerMCP)) {
+    throw new RuntimeHostError(
+      `The handler of type mcp is ${found.contract.handlerClass}, which is not HandlerMCP: its tools can only be reached through onex serve`,
+    );
+  }
+  const types = handlers.map(({ type }) => type);
+  const section = config.handlers.mcp?.config;
+  const settings = handlerConfig("mcp", types, found.contract.configDefaults, section, config.env);
+  await handler.initialize({ ...settings, skip_server: true });
+  const { gateway } = handler;
+  if (gateway === undefined) throw new RuntimeHostError("HandlerMCP stopped while it started");
+  return { handler, gateway, log, [Symbol.asyncDispose]: () => handler.shutdown() };
+}
+
+/** A command that prints a result has no use for the lines of an orderly start. */
+function quieter(logging: LoadedConfig["runtime"]["logging"]): LoadedConfig["runtime"]["logging"] {
+  return logging.level === "info" ? { ...logging, level: "warn" } : logging;
+}
