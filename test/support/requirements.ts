@@ -44,7 +44,7 @@ export class RequirementsReporter implements Reporter {
     const passed = new Set<string>();
     for (const module of modules) {
       for (const test of module.children.allTests("passed"))
-        passed.add(`${module.relativeModuleId} ${test.name}`);
+        passed.add(`${module.relativeModuleId} ${test.fullName}`);
     }
     const { rows } = readRequirements(
       readFileSync(new URL("../../docs/requirements.md", import.meta.url), "utf8"),
