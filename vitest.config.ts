@@ -1,4 +1,5 @@
 import { defineConfig } from "vitest/config";
+import { RequirementsReporter } from "./test/support/requirements.ts";
 
 export default defineConfig({
   resolve: { conditions: ["onex-source", "node", "import", "default"] },
@@ -8,5 +9,6 @@ export default defineConfig({
     testTimeout: 30_000,
     hookTimeout: 30_000,
     pool: "forks",
+    reporters: ["default", new RequirementsReporter()],
   },
 });

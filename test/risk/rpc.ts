@@ -1,0 +1,27 @@
+/** JSON-RPC over plain fetch. */
+export interface RpcAnswer {
+  readonly status: number;
+  readonly body: any;
+}
+
+export async function rpc(
+  url: URL,
+  method: string,
+  params: object = {},
+  headers: Record<string, string> = {},
+): Promise<RpcAnswer> {
+  const response = await fetch(url, {
+    method: "POST",
+    headers: {
+      "content-type": "application/json",
+      accept: "application/json, text/event-stream",
+      ...headers,
+    },
+    body: JSON.stringify({ jsonrpc: "2.0", id: 1, method, params }),
+  });
+  const text = await response.text();
+  return { status: response.status, body: text === "" ? undefined : JSON.parse(text) };
+}
+
+export const callTool = (url: URL, name: string, args: object = {}): Promise<RpcAnswer> =>
+  rpc(url, "tools/call", { name, arguments: args });
