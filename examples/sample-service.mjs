@@ -7,8 +7,9 @@
  * POST /nodes/quote_shipping         a service that takes the runtime's envelope
  */
 import { createServer } from "node:http";
+import { argv, env, stderr } from "node:process";
 import { json } from "node:stream/consumers";
-import { pathToFileURL } from "node:url";
+import { pathToFileURL, URL } from "node:url";
 
 const orders = new Map([
   ["A-1001", { state: "shipped", total: 59.9, items: [{ sku: "lamp", quantity: 1 }] }],
@@ -56,7 +57,7 @@ export async function startSampleService(port = 0) {
   return server;
 }
 
-if (import.meta.url === pathToFileURL(process.argv[1] ?? "").href) {
-  const server = await startSampleService(Number(process.env.SAMPLE_SERVICE_PORT ?? 8095));
-  console.error(`Sample service on http://127.0.0.1:${server.address().port}`);
+if (import.meta.url === pathToFileURL(argv[1] ?? "").href) {
+  const server = await startSampleService(Number(env.SAMPLE_SERVICE_PORT ?? 8095));
+  stderr.write(`Sample service on http://127.0.0.1:${server.address().port}\n`);
 }

@@ -10,6 +10,7 @@ import { randomUUID } from "node:crypto";
 import { z } from "zod";
 import { EnvelopeValidationError, RuntimeHostError, messageOf, toOnexError } from "../core/errors.ts";
 import { isObject, toJsonValue, type JsonValue } from "../core/json.ts";
+import { publicMessage } from "../core/public-text.ts";
 
 /** A validated envelope. */
 export interface Envelope {
@@ -194,7 +195,7 @@ export function successAnswer(
   return { success: true, status: "success", payload: json, ...common(address, facts) };
 }
 
-/** The answer for anything thrown; its message starts with `[CODE] `. Never throws. (2) */
+/** The answer for anything thrown: `[CODE] ` and its message, without paths and addresses. Never throws. (2) */
 export function errorAnswer(
   address: AnswerAddress,
   thrown: unknown,
@@ -204,7 +205,11 @@ export function errorAnswer(
   return {
     success: false,
     status: "error",
-    error: { code: error.code, message: error.describe(), retryable: error.retryable },
+    error: {
+      code: error.code,
+      message: `[${error.code}] ${publicMessage(thrown)}`,
+      retryable: error.retryable,
+    },
     ...common(address, facts),
   };
 }

@@ -1,13 +1,12 @@
 /**
- * The event bus inside one process. Owns: topics, groups, order per key and a short history. Keeps nothing beyond the
- * process. Does not own: what messages mean.
+ * The event bus inside one process. Owns: topics, their groups and a short history. Keeps nothing beyond the process.
+ * Does not own: who of a group gets a message, and when (`group.ts`); what messages mean.
  *
  * Beyond the port's own promises:
- * 1. A group exists while it has subscribers: what is published without one is not kept for it.
- * 2. The last subscriber to leave a group is still given what was published before it left.
- * 3. At most `concurrency` messages run at once per subscriber.
- * 4. While the bus closes, its groups work off what they have. What is published then, by handlers that finish, is
+ * 1. While the bus closes, its groups work off what they have. What is published then, by handlers that finish, is
  *    accepted and given to no group.
+ * 2. Topics that nobody subscribes to do not pile up: a sender may name a new one for every answer. Of more than
+ *    `maxTopics` the one that was used longest ago is forgotten, with its history.
  */
 import {
   InfraUnavailableError,
@@ -18,7 +17,7 @@ import {
 import { silentLogger, type Logger } from "../core/log.ts";
 import type { BusHealth, BusMessage, DeliveredMessage, EventBus, MessageHandler } from "./bus.ts";
 import { isTopicName } from "./envelope.ts";
-import { Fifo } from "./fifo.ts";
+import { Group, type Member } from "./group.ts";
 
 export interface MemoryBusOptions {
   /** Messages kept per topic for `history`. Default 1000; 0 keeps none. */
@@ -27,6 +26,8 @@ export interface MemoryBusOptions {
   readonly concurrency?: number;
   readonly log?: Logger;
 }
+
+const maxTopics = 1000;
 
 type State =
   | { readonly kind: "new" }
@@ -77,7 +78,7 @@ export class MemoryBus implements EventBus {
       topic.history.push(delivered);
       if (topic.history.length > this.#maxHistory) topic.history.shift();
     }
-    if (this.#state.kind === "closing") return; // (4)
+    if (this.#state.kind === "closing") return; // (1)
     for (const group of topic.groups.values()) group.add(delivered);
   }
 
@@ -155,146 +156,22 @@ export class MemoryBus implements EventBus {
         `invalid topic ${JSON.stringify(name)}: expected 1 to 249 of a-z A-Z 0-9 . _ -`,
       );
     }
-    let topic = this.#topics.get(name);
-    if (topic === undefined) {
-      topic = { history: [], groups: new Map(), nextOffset: 0 };
-      this.#topics.set(name, topic);
-    }
+    const known = this.#topics.get(name);
+    if (known === undefined && this.#topics.size >= maxTopics) this.#forgetIdle();
+    const topic = known ?? { history: [], groups: new Map<string, Group>(), nextOffset: 0 };
+    // Anew, so that the map is in the order of use.
+    this.#topics.delete(name);
+    this.#topics.set(name, topic);
     return topic;
   }
-}
 
-interface Member {
-  readonly handler: MessageHandler;
-  running: number;
-}
-
-/** The subscribers of one topic that share its messages. */
-class Group {
-  readonly #concurrency: number;
-  readonly #signal: AbortSignal;
-  readonly #report: (message: DeliveredMessage, thrown: unknown) => void;
-  readonly #members: Member[] = [];
-  /** May run as soon as there is room. */
-  readonly #ready = new Fifo<DeliveredMessage>();
-  /** A key is here while a message with it is ready or runs; its later messages wait in its lane. */
-  readonly #lanes = new Map<string, Fifo<DeliveredMessage>>();
-  /** Told after every delivery; each decides for itself whether its wait is over. */
-  readonly #waiting = new Set<() => void>();
-  /** Works off what is left once no member is left. (2) */
-  #last: Member | undefined;
-  #turn = 0;
-  #running = 0;
-
-  constructor(
-    concurrency: number,
-    signal: AbortSignal,
-    report: (message: DeliveredMessage, thrown: unknown) => void,
-  ) {
-    this.#concurrency = concurrency;
-    this.#signal = signal;
-    this.#report = report;
-  }
-
-  get abandoned(): boolean {
-    return this.#members.length === 0;
-  }
-
-  join(member: Member): void {
-    this.#members.push(member);
-    this.#last = undefined;
-    this.#pump();
-  }
-
-  /** Resolves when the member runs nothing more and will be given nothing more. */
-  leave(member: Member): Promise<void> {
-    this.#members.splice(this.#members.indexOf(member), 1);
-    if (this.#members.length === 0) this.#last = member;
-    return this.#until(() => member.running === 0 && (this.#last !== member || this.#idle));
-  }
-
-  add(message: DeliveredMessage): void {
-    if (this.abandoned) return; // (1)
-    if (message.key !== null) {
-      const lane = this.#lanes.get(message.key);
-      if (lane !== undefined) {
-        lane.push(message);
-        return;
-      }
-      this.#lanes.set(message.key, new Fifo());
+  /** (2) */
+  #forgetIdle(): void {
+    for (const [name, { groups }] of this.#topics) {
+      if (groups.size > 0) continue;
+      this.#topics.delete(name);
+      return;
     }
-    this.#ready.push(message);
-    this.#pump();
-  }
-
-  idle(): Promise<void> {
-    return this.#until(() => this.#idle);
-  }
-
-  /** Forgets what waits. What runs has been told by its signal. */
-  drop(): void {
-    this.#ready.clear();
-    this.#lanes.clear();
-    this.#members.length = 0;
-    this.#last = undefined;
-    for (const check of this.#waiting) check();
-  }
-
-  get #idle(): boolean {
-    return this.#running === 0 && this.#ready.size === 0;
-  }
-
-  #until(over: () => boolean): Promise<void> {
-    return new Promise((resolve) => {
-      const check = (): void => {
-        if (!over() && !this.#signal.aborted) return;
-        this.#waiting.delete(check);
-        resolve();
-      };
-      this.#waiting.add(check);
-      check();
-    });
-  }
-
-  #pump(): void {
-    while (this.#ready.size > 0) {
-      const member = this.#pick();
-      const message = member === undefined ? undefined : this.#ready.shift();
-      if (member === undefined || message === undefined) return;
-      this.#running += 1;
-      member.running += 1;
-      void this.#deliver(member, message);
-    }
-  }
-
-  /** The next in turn that has room. (3) */
-  #pick(): Member | undefined {
-    const candidates = this.#members.length === 0 && this.#last !== undefined ? [this.#last] : this.#members;
-    for (let tried = 0; tried < candidates.length; tried += 1) {
-      const member = candidates[this.#turn % candidates.length];
-      this.#turn += 1;
-      if (member !== undefined && member.running < this.#concurrency) return member;
-    }
-    return undefined;
-  }
-
-  async #deliver(member: Member, message: DeliveredMessage): Promise<void> {
-    try {
-      // The publisher's own turn ends before anyone's handler begins.
-      await Promise.resolve();
-      if (!this.#signal.aborted) await member.handler(message, this.#signal);
-    } catch (thrown) {
-      this.#report(message, thrown);
-    }
-    member.running -= 1;
-    this.#running -= 1;
-    if (message.key !== null) {
-      const next = this.#lanes.get(message.key)?.shift();
-      if (next === undefined) this.#lanes.delete(message.key);
-      else this.#ready.push(next);
-    }
-    this.#pump();
-    for (const check of this.#waiting) check();
   }
 }
 

@@ -14,12 +14,12 @@ import {
   type ErrorFacts,
 } from "../core/errors.ts";
 import { isObject } from "../core/json.ts";
+import { withoutInternals } from "../core/public-text.ts";
 import { failureResult, textResult, type ToolResult } from "../tools/call.ts";
 import type { Tool } from "../tools/tool.ts";
 import { addressRefused, connectTimeoutSeconds } from "./endpoints.ts";
 import { AnswerTooLargeError, type HttpAnswer, type HttpHeaders } from "./exchange.ts";
 import { AddressRefusedError } from "./networks.ts";
-import { withoutInternals } from "./public-text.ts";
 import type { Plan } from "./request.ts";
 import { maxResultBytes, toResult } from "./result.ts";
 import { resolvePointer } from "./template.ts";

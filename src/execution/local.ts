@@ -9,11 +9,11 @@ import { basename } from "node:path";
 import { RuntimeHostError } from "../core/errors.ts";
 import { toJsonValue, type JsonValue } from "../core/json.ts";
 import { silentLogger, type Logger } from "../core/log.ts";
+import { publicMessage } from "../core/public-text.ts";
 import { textResult, type Backend, type ToolCall, type ToolResult } from "../tools/call.ts";
 import type { LocalExecution, Tool, ToolContext, ToolFunction, ToolLogLevel } from "../tools/tool.ts";
 import { nearest } from "./explain.ts";
 import { loadModule, type ModuleExports } from "./modules.ts";
-import { publicMessage } from "./public-text.ts";
 import { toResult } from "./result.ts";
 
 type AnyFunction = (input: unknown, context: ToolContext) => unknown;

@@ -18,7 +18,7 @@ import { fileURLToPath, pathToFileURL } from "node:url";
 import { within } from "../core/abort.ts";
 import { RuntimeHostError } from "../core/errors.ts";
 import { silentLogger, type Logger } from "../core/log.ts";
-import { publicMessage } from "./public-text.ts";
+import { publicMessage } from "../core/public-text.ts";
 
 export interface LoadOptions {
   readonly log?: Logger;
@@ -107,7 +107,10 @@ async function importVersion(
     if (root.broken === undefined || !sameFiles(root.broken, reached)) {
       root.broken = reached;
       const fields = { module: path, err: error };
-      log.error(fields, good === undefined ? reason : `${reason}; its last good version stays in use until the next edit`); // (3)
+      log.error(
+        fields,
+        good === undefined ? reason : `${reason}; its last good version stays in use until the next edit`,
+      ); // (3)
     }
     if (good !== undefined) return good;
     // The next call tries again: what was missing may be there by then.

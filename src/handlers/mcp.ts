@@ -271,10 +271,11 @@ export class HandlerMCP implements Handler {
     await this.#atMost(closeSeconds, gateway.destroy(reason));
   }
 
-  /** Resolves with whether calls had to be aborted. (3) */
+  /** Resolves with whether it had to be forced. (3) */
   async #stop({ gateway, server }: Parts): Promise<boolean> {
     const drained = Promise.all([server?.close(), gateway.drain()]);
-    if ((await this.#atMost(this.shutdownTimeout, drained)) === "done") {
+    const end = await this.#atMost(this.shutdownTimeout, drained);
+    if (end === "done") {
       await this.#atMost(closeSeconds, gateway.close());
       return false;
     }
@@ -282,7 +283,10 @@ export class HandlerMCP implements Handler {
       // Nobody knows how far the call had come.
       retryable: false,
     });
-    this.#log.warn({ timeout_seconds: this.shutdownTimeout }, "calls did not finish in time and are aborted");
+    if (end === "timeout") {
+      const limit = { timeout_seconds: this.shutdownTimeout };
+      this.#log.warn(limit, "calls did not finish in time and are aborted");
+    }
     // Their callers are told, if they take the answer in time.
     gateway.abortCalls(reason);
     await this.#atMost(this.cancelTimeout, drained);

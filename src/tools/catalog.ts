@@ -46,8 +46,19 @@ export type SnapshotListener = (snapshot: Snapshot) => void;
 
 const emptySnapshot: Snapshot = Object.freeze({ generation: 0, tools: [], byName: new Map(), withheld: [] });
 
-/** Byte order of UTF-8 equals code point order; `<` on strings compares UTF-16 units, which differs only above U+FFFF. */
-export const byteOrder = (a: string, b: string): number => Buffer.compare(Buffer.from(a), Buffer.from(b));
+/** As the UTF-8 bytes compare, without making them: every change sorts every name. */
+export function byteOrder(a: string, b: string): number {
+  const shorter = Math.min(a.length, b.length);
+  for (let index = 0; index < shorter; index += 1) {
+    const left = a.charCodeAt(index);
+    const right = b.charCodeAt(index);
+    if (left !== right) return codePointRank(left) - codePointRank(right);
+  }
+  return a.length - b.length;
+}
+
+/** Surrogates stand for code points above U+FFFF, but their units are below those of U+E000..U+FFFF. */
+const codePointRank = (unit: number): number => (unit >= 0xd800 && unit <= 0xdfff ? unit + 0x10000 : unit);
 
 export class Catalog {
   readonly #options: Required<CatalogOptions>;
@@ -103,12 +114,12 @@ export class Catalog {
   }
 
   #rebuild(): void {
-    const next = fold(this.#records.values(), this.#options);
-    if (sameTools(next.tools, this.#snapshot.tools) && sameWithheld(next.withheld, this.#snapshot.withheld))
-      return;
-    const listChanged = !sameTools(next.tools, this.#snapshot.tools);
-    this.#snapshot = Object.freeze({ ...next, generation: this.#snapshot.generation + 1 });
-    if (!listChanged) return;
+    const before = this.#snapshot;
+    const next = fold(this.#records.values(), this.#options, before);
+    const sameList = sameItems(next.tools, before.tools, sameTool);
+    if (sameList && sameItems(next.withheld, before.withheld, sameEntry)) return;
+    this.#snapshot = Object.freeze({ ...next, generation: before.generation + 1 });
+    if (sameList) return;
     for (const listener of [...this.#listeners]) this.#tell(listener);
   }
 
@@ -122,11 +133,14 @@ export class Catalog {
   }
 }
 
+/** @param before spares work, and has no influence on the result */
 function fold(
   sources: Iterable<ReadonlyMap<string, ToolRecord>>,
   options: Required<CatalogOptions>,
+  before: Snapshot,
 ): Omit<Snapshot, "generation"> {
-  const candidates = [...sources].flatMap((records) => [...records.values()].map((record) => record.tool));
+  const candidates: Tool[] = [];
+  for (const records of sources) for (const { tool } of records.values()) candidates.push(tool);
   candidates.sort(byPrecedence);
   const withheld: Withheld[] = [];
   const withhold = (tool: Tool, reason: string): void => {
@@ -141,35 +155,48 @@ function fold(
     else if (served.size >= options.maxTools) withhold(tool, `max_tools (${options.maxTools}) is reached`);
     else served.set(tool.name, tool);
   }
-  const tools = Object.freeze([...served.values()].sort((a, b) => byteOrder(a.name, b.name)));
   return {
-    tools,
-    byName: new Map(tools.map((tool) => [tool.name, tool])),
+    tools: Object.freeze(sortedByName(served, before)),
+    byName: served,
     withheld: Object.freeze(withheld),
   };
 }
 
+/** What was listed before comes in its old order, so that the sort has little left to do. */
+function sortedByName(served: ReadonlyMap<string, Tool>, before: Snapshot): Tool[] {
+  const tools: Tool[] = [];
+  for (const { name } of before.tools) {
+    const tool = served.get(name);
+    if (tool !== undefined) tools.push(tool);
+  }
+  for (const tool of served.values()) if (!before.byName.has(tool.name)) tools.push(tool);
+  return tools.sort((a, b) => byteOrder(a.name, b.name));
+}
+
+/** Ends with the revision, so that two records never stand in the order in which they came. (2) */
 function byPrecedence(a: Tool, b: Tool): number {
   return (
     sourceKinds.indexOf(a.source) - sourceKinds.indexOf(b.source) ||
     byteOrder(a.owner, b.owner) ||
-    byteOrder(a.name, b.name)
+    byteOrder(a.name, b.name) ||
+    byteOrder(a.revision, b.revision)
   );
 }
 
 function refusedByTags(tool: Tool, options: Required<CatalogOptions>): string | undefined {
-  const excluded = options.excludedTags.find((tag) => tool.tags.includes(tag));
+  const excluded = tool.tags.find((tag) => options.excludedTags.includes(tag));
   if (excluded !== undefined) return `the tag "${excluded}" is in excluded_tags`;
   const missing = options.requiredTags.find((tag) => !tool.tags.includes(tag));
   return missing === undefined ? undefined : `the tag "${missing}" of required_tags is missing`;
 }
 
-const sameTools = (a: readonly Tool[], b: readonly Tool[]): boolean =>
-  a.length === b.length && a.every((tool, index) => sameTool(tool, b[index]));
+function sameItems<T>(a: readonly T[], b: readonly T[], same: (a: T, b: T | undefined) => boolean): boolean {
+  return a.length === b.length && a.every((item, index) => same(item, b[index]));
+}
 
 /** Revisions are compared only within one source and owner. */
 const sameTool = (a: Tool, b: Tool | undefined): boolean =>
   a.name === b?.name && a.revision === b.revision && a.owner === b.owner && a.source === b.source;
 
-const sameWithheld = (a: readonly Withheld[], b: readonly Withheld[]): boolean =>
-  JSON.stringify(a) === JSON.stringify(b);
+const sameEntry = (a: Withheld, b: Withheld | undefined): boolean =>
+  a.name === b?.name && a.source === b.source && a.owner === b.owner && a.reason === b.reason;

@@ -145,6 +145,23 @@ describe("the memory bus", () => {
     expect(forgetful.history("t")).toEqual([]);
   });
 
+  test("topics that are used once for an answer do not pile up; those in use keep what they have", async () => {
+    const bus = await startedBus({ concurrency: 1 });
+    const got: string[] = [];
+    await bus.subscribe("subscribed", "g", async (message) => void got.push(read(message)));
+    await bus.publish("once", text("old"));
+    for (let index = 0; index < 1500; index += 1) {
+      await bus.publish("busy", text("x"));
+      await bus.publish(`reply.${index}`, text("answer"));
+    }
+    expect(bus.history("once")).toEqual([]);
+    expect(bus.history("reply.1499").map(read)).toEqual(["answer"]);
+    expect(bus.history("busy")).toHaveLength(1000);
+    await bus.publish("subscribed", text("still here"));
+    await bus.close();
+    expect(got).toEqual(["still here"]);
+  });
+
   test("reports a handler's error with the message's place", async () => {
     const lines: unknown[] = [];
     const log: Logger = { ...silentLogger, error: (fields, message) => void lines.push([fields, message]) };

@@ -530,7 +530,7 @@ describe("a service that does not answer", () => {
     const closed = Promise.withResolvers<undefined>();
     const result = await answerOf(
       (_request, response) => response.on("close", () => closed.resolve(undefined)),
-      { timeoutSeconds: 0.1 },
+      { timeoutSeconds: 0.5 },
     );
     expect(result.failure).toBeInstanceOf(InfraTimeoutError);
     await closed.promise;
@@ -623,7 +623,7 @@ describe("the circuit breaker", () => {
     const { origin, requests } = await service((_request, response) => {
       if (status > 0) json(response, {}, status);
     });
-    const executor = executorOf([onex(origin, "/run", { timeoutSeconds: 0.2 })], {
+    const executor = executorOf([onex(origin, "/run", { timeoutSeconds: 1 })], {
       clock: { now: () => now },
     });
     const call = async () => (await executor.call(callOf(), never)).failure?.name;

@@ -2,6 +2,7 @@ import type { RequestListener } from "node:http";
 import { Server } from "node:net";
 import { afterEach, expect, it, vi } from "vitest";
 import { InfraTimeoutError, ProtocolConfigurationError } from "../../src/index.ts";
+import { ContractSource } from "../../src/discovery/contracts.ts";
 import { HandlerMCP } from "../../src/handlers/mcp.ts";
 import { config, contractsOf, heldBefore, heldMore, isFree, listOverHttp, makeHandler } from "./mcp.ts";
 
@@ -127,6 +128,21 @@ it("shutdown ends a start that is still reading contracts", async () => {
   expect(await handler.healthCheck()).toMatchObject({ reason: "not_initialized", tool_count: 0 });
   await handler.initialize(config({ contracts_dir: folder.path }));
   expect(await listOverHttp(handler)).toEqual(["a"]);
+});
+
+it("shutdown ends a start whose source never gets to a first state", async () => {
+  const start = vi
+    .spyOn(ContractSource.prototype, "start")
+    .mockReturnValue(new Promise<void>(() => undefined));
+  const handler = makeHandler();
+  const starting = handler
+    .initialize(config({ contracts_dir: "/never/read" }))
+    .catch((thrown: unknown) => thrown);
+  await vi.waitFor(() => expect(start).toHaveBeenCalled());
+  await handler.shutdown();
+  expect(await starting).toMatchObject({
+    message: "MCP server startup failed: shutdown was called during the start",
+  });
 });
 
 it("requests that come before the start has proved ready are told to come again", async () => {

@@ -415,12 +415,12 @@ it("100 starts and stops leave no handle, timer or listener behind", async () =>
   const timers: (NodeJS.Timeout & { readonly _destroyed?: boolean })[] = [];
   for (const name of ["setTimeout", "setInterval"] as const) {
     const start = globalThis[name];
-    vi.spyOn(globalThis, name).mockImplementation(((...args: Parameters<typeof setTimeout>) => {
+    vi.spyOn(globalThis, name).mockImplementation((...args: Parameters<typeof setTimeout>) => {
       const timer = start(...args);
       // The test's own client, Node's fetch, has timers too.
       if (new Error().stack?.includes("/undici") !== true) timers.push(timer);
       return timer;
-    }));
+    });
   }
   for (let count = 0; count < 100; count++) await cycle();
   vi.restoreAllMocks();

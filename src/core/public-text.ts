@@ -3,7 +3,7 @@
  * and addresses that Node puts into it go.
  */
 import { basename } from "node:path";
-import { messageOf } from "../core/errors.ts";
+import { messageOf } from "./errors.ts";
 
 const maxLength = 2000;
 
@@ -27,20 +27,31 @@ export function withoutInternals(text: string): string {
   return message.length > maxLength ? `${shown}…` : shown;
 }
 
-/** The message of anything thrown. */
+/** The message of anything thrown. Never throws. */
 export function publicMessage(thrown: unknown): string {
-  let text = messageOf(thrown);
-  if (thrown instanceof Error) {
-    const facts = thrown as Error &
-      Partial<Record<"path" | "dest" | "address" | "port" | "hostname", unknown>>;
-    const { path, dest, address, port, hostname } = facts;
-    for (const file of [path, dest]) {
-      if (typeof file === "string" && file !== "") text = text.replaceAll(file, basename(file));
-    }
-    for (const host of [address, hostname]) {
-      if (typeof host !== "string" || host === "") continue;
-      text = text.replaceAll(`${host}:${String(port)}`, "the server").replaceAll(host, "the server");
-    }
+  const text = messageOf(thrown);
+  try {
+    return withoutInternals(withoutPlaces(text, thrown));
+  } catch {
+    // A getter on the thrown value failed.
+    return withoutInternals(text);
   }
-  return withoutInternals(text);
+}
+
+type Places = Partial<Record<"path" | "dest" | "address" | "port" | "hostname", unknown>>;
+
+/** Without the file and the address that Node names in a failed system call, also in each of several. */
+function withoutPlaces(message: string, thrown: unknown): string {
+  if (!(thrown instanceof Error)) return message;
+  const { path, dest, address, port, hostname } = thrown as Error & Places;
+  let text = message;
+  for (const file of [path, dest]) {
+    if (typeof file === "string" && file !== "") text = text.replaceAll(file, basename(file));
+  }
+  for (const host of [address, hostname]) {
+    if (typeof host !== "string" || host === "") continue;
+    text = text.replaceAll(`${host}:${String(port)}`, "the server").replaceAll(host, "the server");
+  }
+  const several: readonly unknown[] = thrown instanceof AggregateError ? thrown.errors : [];
+  return several.reduce<string>(withoutPlaces, text);
 }
