@@ -31,15 +31,9 @@ handler.registerTool(divide.definition, divide.fn);
 // With contracts_dir here the tools of a contracts folder are tested in the same way.
 await handler.initialize({ skip_server: true });
 
-/** What a client would get. An envelope is how handlers are called; its ids may be anything here. */
-async function call(name: string, args: object): Promise<any> {
-  const ids = { correlation_id: "test", envelope_id: "test", headers: {}, metadata: {} };
-  const payload = { tool_name: name, arguments: args };
-  return handler.execute(
-    { operation: "mcp.call_tool", payload, ...ids },
-    { signal: new AbortController().signal },
-  );
-}
+/** What a client would get: handlers are called by envelopes, in short an operation and its payload. */
+const call = (name: string, args: object): Promise<any> =>
+  handler.execute({ operation: "mcp.call_tool", payload: { tool_name: name, arguments: args } });
 
 const good = await call("divide", { a: 1, b: 4 });
 assert.equal(good.success, true);

@@ -25,9 +25,13 @@ describeWith("Python client", python, remedy, (interpreter) => {
   const run = async (mode: "legacy" | "auto", target: Target): Promise<unknown> => {
     const server = target.kind === "http" ? [target.url.href] : ["--", target.command, ...target.args];
     const env = target.kind === "stdio" ? target.env : process.env;
-    const { stdout } = await promisify(execFile)(interpreter, [script, mode, samples.contract, ...server], {
-      env,
-    });
+    const { stdout } = await promisify(execFile)(
+      interpreter,
+      [script, mode, samples.contract, samples.notes().file, ...server],
+      {
+        env,
+      },
+    );
     return JSON.parse(stdout);
   };
 
@@ -41,7 +45,10 @@ describeWith("Python client", python, remedy, (interpreter) => {
     async (mode, transport, protocol) => {
       expect(await run(mode, samples.targets[transport])).toMatchObject({
         protocol,
-        pages: [["get_order", "quote_shipping", "text_statistics"], ["wait"]],
+        pages: [
+          ["get_order", "hang", "quote_shipping"],
+          ["text_statistics", "wait"],
+        ],
         text_statistics: { words: 3, sentences: 2 },
         get_order: { order_id: "A-1001", state: "shipped" },
         quote_shipping: { price: 6.4, days: 4 },
@@ -50,7 +57,7 @@ describeWith("Python client", python, remedy, (interpreter) => {
         progress: expect.arrayContaining([1, 2, 3, 4, 5, 6, 7, 8, 9]),
         cancelled: true,
         after_cancel: "Waited 0.01 s.",
-        after_edit: ["get_order", "pause", "quote_shipping", "text_statistics"],
+        after_edit: ["get_order", "hang", "pause", "quote_shipping", "text_statistics"],
       });
     },
     60_000,

@@ -1,7 +1,8 @@
 """The official Python client against a runtime. Prints one JSON object: what it saw.
 
-usage: python_client.py MODE CONTRACT (URL | -- COMMAND ARG...)
-MODE is legacy or auto. CONTRACT is the contract of the tool `wait`, which is edited and put back.
+usage: python_client.py MODE CONTRACT NOTES (URL | -- COMMAND ARG...)
+MODE is legacy or auto. CONTRACT is the contract of the tool `wait`, which is edited and put back. NOTES is the file that
+the tool `hang` writes to.
 """
 
 import asyncio
@@ -42,7 +43,15 @@ async def list_changed(client, mode, changed, contract):
         contract.write_text(before)
 
 
-async def main(mode, contract, server):
+async def written(notes, text):
+    """Waits until the tool `hang` has written `text`."""
+    async with asyncio.timeout(20):
+        while not notes.exists() or notes.read_text() != text:
+            await asyncio.sleep(0.01)
+    return True
+
+
+async def main(mode, contract, notes, server):
     changed = asyncio.Event()
     seen = {}
 
@@ -74,13 +83,13 @@ async def main(mode, contract, server):
         await client.call_tool("wait", {"seconds": 0.2}, progress_callback=on_progress)
         seen["progress"] = progress
 
-        running = asyncio.create_task(client.call_tool("wait", {"seconds": 60}))
-        await asyncio.sleep(0)
+        running = asyncio.create_task(client.call_tool("hang", {"file": str(notes)}))
+        await written(notes, "started ")
         running.cancel()
         try:
             await running
         except asyncio.CancelledError:
-            seen["cancelled"] = True
+            seen["cancelled"] = await written(notes, "started aborted ")
         after = await client.call_tool("wait", {"seconds": 0.01})
         seen["after_cancel"] = after.content[0].text
 
@@ -101,4 +110,4 @@ async def main(mode, contract, server):
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], Path(sys.argv[2]), target(sys.argv[3:])))
+    asyncio.run(main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), target(sys.argv[4:])))

@@ -34,6 +34,7 @@ export interface Outcome {
   readonly file: string;
   readonly title: string;
   readonly passed: boolean;
+  readonly skipped?: boolean;
 }
 
 /** The requirements that no passing test proves, or that one which did not pass speaks against. */
@@ -66,16 +67,26 @@ export class RequirementsReporter implements Reporter {
         file: module.relativeModuleId,
         title: test.fullName,
         passed: test.result().state === "passed",
+        skipped: test.result().state === "skipped",
       })),
     );
     const { rows } = readRequirements(
       readFileSync(new URL("../../docs/requirements.md", import.meta.url), "utf8"),
     );
-    const missing = unproven(rows, outcomes);
+    const skipped = process.env["ONEX_REQUIRE_SERVICES"] === "1" ? [] : whollySkipped(outcomes);
+    const missing = unproven(rows, outcomes).filter(({ file }) => !skipped.includes(file));
+    if (skipped.length > 0) console.warn(`skipped, and so not proved: ${skipped.join(", ")}`);
     for (const { line, file, title } of missing) {
       console.error(`requirement ${line}: no passing test "${title}" in ${file}`);
     }
     if (missing.length > 0) process.exitCode = 1;
-    else console.log(`requirements: all ${rows.length} are proved by tests that passed`);
+    else if (skipped.length === 0)
+      console.log(`requirements: all ${rows.length} are proved by tests that passed`);
   }
 }
+
+/** Files whose tests were all skipped, for want of a part that this machine lacks. */
+const whollySkipped = (outcomes: readonly Outcome[]): readonly string[] =>
+  [...new Set(outcomes.map(({ file }) => file))].filter((file) =>
+    outcomes.every((outcome) => outcome.file !== file || outcome.skipped === true),
+  );
