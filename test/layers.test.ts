@@ -30,7 +30,7 @@ const table: LayerTable = {
   mcp:          ["core", "tools"],
   http:         ["core", "tools"],
   admin:        ["core", "tools"],
-  handlers:     ["core", "tools", "resilience", "runtime", "execution", "mcp", "http", "gateway.ts"],
+  handlers:     ["core", "contract", "tools", "resilience", "runtime", "execution", "mcp", "http", "gateway.ts"],
   config:       ["core", "contract", "resilience", "tools", "bus", "discovery", "execution", "runtime", "mcp", "http", "admin", "handlers", "gateway.ts"],
   "gateway.ts": ["core", "contract", "resilience", "tools", "bus", "discovery", "execution", "mcp", "http", "admin"],
   // The command line is where a process is put together: it hands the host its bus, its routes and its module loader.

@@ -5,7 +5,7 @@
  *
  * 1. A wrong method on a known path is 405 with Allow; an unknown path is 404; both are problems.
  * 2. The guard runs before every route, those that others add to the app included.
- * 3. What names an address or may hold one (endpoints, error texts of sources) is shown to admins only.
+ * 3. What names an address or a path, or may hold one (endpoints, error texts, load reports), is shown to admins only.
  */
 import { createHash } from "node:crypto";
 import { Hono, type Context, type MiddlewareHandler } from "hono";
@@ -136,11 +136,17 @@ export interface HostReadiness extends HostStatus {
 export function hostRoutes(reads: HostReads, http: HttpParts): Hono {
   const app = plainApp(http);
 
-  readOnly(app, http, "/health", async (context) => json(context, await reads.health()));
+  /** (3) */
+  const shown = (context: Context, status: HostStatus): HostStatus => {
+    if (http.identify(context.req.raw)?.role === "admin") return status;
+    return { status: status.status, version: status.version, details: {} };
+  };
+
+  readOnly(app, http, "/health", async (context) => json(context, shown(context, await reads.health())));
 
   readOnly(app, http, "/ready", async (context) => {
     const { ready, ...status } = await reads.readiness();
-    return json(context, status, ready ? 200 : 503);
+    return json(context, shown(context, status), ready ? 200 : 503);
   });
 
   app.post("/envelopes", async (context) => {

@@ -1,6 +1,7 @@
 /**
  * The handler contract (`handler_contract.yaml`). Owns: which of its two forms a file has, and the one shape that the
- * runtime works with. Does not own: keys and ranges (`handler-schema.ts`), reading files (`load.ts`), finding the class (`runtime/loader.ts`).
+ * runtime works with. Does not own: keys and ranges (`handler-schema.ts`), which of them do something
+ * (`handler-effects.ts`), reading files (`load.ts`), finding the class (`runtime/loader.ts`).
  *
  * 1. Keys that have no effect here never make a contract invalid: they are listed as `informational`.
  * 2. A value that demands what the runtime cannot give (an isolation policy) makes it invalid.
@@ -8,6 +9,7 @@
  */
 import type { z } from "zod";
 import { isObject } from "../core/json.ts";
+import { keysWithoutEffect, richEffects, shortEffects } from "./handler-effects.ts";
 import {
   protocolTypeSchema,
   richHandlerContractSchema,
@@ -18,11 +20,7 @@ import {
   type versionSchema,
 } from "./handler-schema.ts";
 
-export {
-  handlerContractSchema,
-  richHandlerContractSchema,
-  shortHandlerContractSchema,
-} from "./handler-schema.ts";
+export { handlerContractSchema } from "./handler-schema.ts";
 
 export interface RetryPolicy {
   readonly maxRetries: number;
@@ -229,72 +227,6 @@ function configDefaults(form: RichForm): Record<string, unknown> {
     excluded_tags: access?.excluded_tags,
   };
   return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined && value !== null));
-}
-
-/** Keys that do something: `true`, or the keys below that do. All others are informational. (1) */
-interface Effects {
-  readonly [key: string]: true | Effects;
-}
-
-const shortEffects: Effects = {
-  name: true,
-  handler_name: true,
-  handler_class: true,
-  handler_type: true,
-  protocol_type: true,
-  tags: true,
-  capability_tags: true,
-  handler_version: true,
-};
-const richEffects: Effects = {
-  handler_id: true,
-  name: true,
-  contract_version: true,
-  description: true,
-  protocol_type: true,
-  descriptor: {
-    node_archetype: true,
-    idempotent: true,
-    timeout_ms: true,
-    retry_policy: {
-      enabled: true,
-      max_retries: true,
-      backoff_strategy: true,
-      base_delay_ms: true,
-      max_delay_ms: true,
-      jitter_factor: true,
-    },
-    circuit_breaker: {
-      enabled: true,
-      failure_threshold: true,
-      success_threshold: true,
-      timeout_ms: true,
-      half_open_requests: true,
-    },
-    concurrency_policy: true,
-    isolation_policy: true,
-  },
-  handler_class: true,
-  activation: { required_env: true },
-  tags: true,
-  metadata: {
-    transport: {
-      default_host: true,
-      default_port: true,
-      default_path: true,
-      stateless: true,
-      json_response: true,
-    },
-    security: { tool_access: { max_tools: true, required_tags: true, excluded_tags: true } },
-  },
-};
-
-function keysWithoutEffect(data: Record<string, unknown>, effects: Effects, path = ""): string[] {
-  return Object.entries(data).flatMap(([key, value]) => {
-    const effect = Object.hasOwn(effects, key) ? effects[key] : undefined;
-    if (effect === undefined) return [path + key];
-    return effect !== true && isObject(value) ? keysWithoutEffect(value, effect, `${path}${key}.`) : [];
-  });
 }
 
 function versionText(value: z.output<typeof versionSchema>): string {

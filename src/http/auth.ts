@@ -100,21 +100,11 @@ export function createAuthenticator(options: AuthenticatorOptions): Authenticato
     authorize(request, role) {
       const outcome = authenticate(request.headers);
       if (!outcome.ok) return problemOf(outcome.error);
-      if (role === "user") return outcome.principal;
-      try {
-        requireAdmin(outcome.principal);
-        return outcome.principal;
-      } catch (error) {
-        return problemOf(error);
-      }
+      const { principal } = outcome;
+      if (role === "user" || principal.role === "admin") return principal;
+      return problemOf(new AuthorizationError(`${principal.name} has the role user; this needs admin`));
     },
   };
-}
-
-/** @throws AuthorizationError unless the caller is an admin */
-export function requireAdmin(principal: Principal): void {
-  if (principal.role !== "admin")
-    throw new AuthorizationError(`${principal.name} has the role ${principal.role}; this needs admin`);
 }
 
 /**

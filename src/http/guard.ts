@@ -14,7 +14,7 @@ import { ProtocolConfigurationError } from "../core/errors.ts";
 import { canonicalHost, isAddress, isLoopback, isWildcard } from "./address.ts";
 import { problemResponse, toProblem, type Problem } from "./problem.ts";
 
-export const defaultMaxBodyBytes = 4 * 1024 * 1024;
+const defaultMaxBodyBytes = 4 * 1024 * 1024;
 
 export interface GuardOptions {
   /** The address the server is bound to. */

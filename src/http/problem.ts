@@ -25,7 +25,7 @@ export interface ProblemOptions {
   readonly headers?: Readonly<Record<string, string>>;
 }
 
-export const problemType = "application/problem+json";
+const problemType = "application/problem+json";
 
 const invalidInput = errorTable.EnvelopeValidationError.code;
 

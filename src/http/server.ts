@@ -10,11 +10,12 @@
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
 import { getRequestListener, RequestError } from "@hono/node-server";
-import { messageOf, ProtocolConfigurationError, toOnexError } from "../core/errors.ts";
+import { messageOf, toOnexError } from "../core/errors.ts";
 import { httpUrl, reachableHost } from "./address.ts";
+import { bind } from "./bind.ts";
 import { problem, problemHeaders, problemOf, toProblem } from "./problem.ts";
 
-export { readinessHeader, readinessProof, waitUntilReady, type ReadinessOptions } from "./readiness.ts";
+export { waitUntilReady } from "./readiness.ts";
 
 export interface ListenOptions {
   readonly host: string;
@@ -135,7 +136,7 @@ export async function listen(options: ListenOptions): Promise<HttpServer> {
     void respond(req, res);
   });
 
-  await bind(server, options);
+  await bind(server, options.host, options.port);
   const { address, port } = server.address() as AddressInfo;
 
   server.on("error", (error) => {
@@ -204,47 +205,6 @@ export async function listen(options: ListenOptions): Promise<HttpServer> {
     [Symbol.asyncDispose]: () => self.close(),
   };
   return self;
-}
-
-function bind(server: ReturnType<typeof createServer>, { host, port }: ListenOptions): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const fail = (error: unknown): void => reject(bindError(error, host, port));
-    server.once("error", fail);
-    try {
-      server.listen({ host, port }, () => {
-        server.off("error", fail);
-        resolve();
-      });
-    } catch (error) {
-      fail(error);
-    }
-  });
-}
-
-function bindError(error: unknown, host: string, port: number): ProtocolConfigurationError {
-  const code = error instanceof Error && "code" in error ? String(error.code) : "";
-  return new ProtocolConfigurationError(`cannot listen on ${host} port ${port}: ${remedy(code, error)}`, {
-    cause: error,
-    facts: { transport: "http", operation: "listen", target: httpUrl(host, port) },
-  });
-}
-
-function remedy(code: string, error: unknown): string {
-  switch (code) {
-    case "EADDRINUSE":
-      return "the port is taken; stop the program that holds it, or set another port (0 picks a free one)";
-    case "EACCES":
-      return "permission denied; ports below 1024 need a privilege, set a higher one";
-    case "EADDRNOTAVAIL":
-    case "ENOTFOUND":
-    case "EAI_AGAIN":
-    case "EINVAL":
-      return "the host is no address of this machine; use 127.0.0.1, ::1, or 0.0.0.0 for every interface";
-    case "ERR_SOCKET_BAD_PORT":
-      return "the port must be 0..65535";
-    default:
-      return messageOf(error);
-  }
 }
 
 /**

@@ -160,7 +160,7 @@ export function withCircuitBreaker<B extends Constructor>(
         permit.success();
         return result;
       } catch (thrown) {
-        if (counts(thrown)) permit.failure();
+        if (countsAsFailure(thrown)) permit.failure();
         else permit.release();
         throw thrown;
       }
@@ -186,7 +186,8 @@ export function withCircuitBreaker<B extends Constructor>(
   };
 }
 
-function counts(thrown: unknown): boolean {
+/** Whether what an attempt threw speaks against its target. */
+export function countsAsFailure(thrown: unknown): boolean {
   if (thrown instanceof OnexError) return thrown.countsForBreaker;
   return !(thrown instanceof Error && thrown.name === "AbortError");
 }

@@ -12,7 +12,7 @@ import { abortable, deadline, sleep } from "../core/abort.ts";
 import type { Clock } from "../core/clock.ts";
 import { InfraTimeoutError, OnexError } from "../core/errors.ts";
 import { isObject } from "../core/json.ts";
-import { CircuitBreaker } from "../resilience/circuit-breaker.ts";
+import { CircuitBreaker, countsAsFailure } from "../resilience/circuit-breaker.ts";
 import type { Handler } from "./handler.ts";
 import { Flights, SerialLane, type Hold, type Slots } from "./lanes.ts";
 
@@ -66,7 +66,8 @@ export class HandlerCalls {
         return result;
       } catch (thrown) {
         const abandoned = limit.signal.aborted;
-        if (abandoned ? limit.signal.reason instanceof InfraTimeoutError : counts(thrown)) permit?.failure();
+        if (abandoned ? limit.signal.reason instanceof InfraTimeoutError : countsAsFailure(thrown))
+          permit?.failure();
         else permit?.release();
         const more = retry !== undefined && attempt <= retry.maxRetries;
         if (!more || abandoned || !isWorthRetrying(thrown)) throw thrown; // (2)
@@ -97,8 +98,6 @@ export function retryDelay(policy: RetryPolicy, attempt: number, random: number)
   const delay = Math.min(policy.baseDelayMs * factor, policy.maxDelayMs);
   return Math.round(delay * (1 + policy.jitterFactor * (2 * random - 1)));
 }
-
-const counts = (thrown: unknown): boolean => !(thrown instanceof OnexError) || thrown.countsForBreaker;
 
 const isWorthRetrying = (thrown: unknown): boolean => !(thrown instanceof OnexError) || thrown.retryable;
 

@@ -33,9 +33,11 @@ export interface Handler {
   readonly handlerType: string;
   /** `handler_id` of its answers. Default: its contract's. */
   readonly handlerId?: string;
+  /** Where it rejects it has undone what it had begun: the host does not call `shutdown` then. */
   initialize(config: HandlerConfig): Promise<void>;
   /** Returns the payload of the answer. A thrown error becomes an error answer. */
   execute(envelope: Envelope, options: { readonly signal: AbortSignal }): Promise<unknown>;
+  /** Also called while `initialize` is still under way, where the start was given up. */
   shutdown(): Promise<void>;
   healthCheck(): Promise<HandlerHealth>;
   describe(): HandlerDescription;

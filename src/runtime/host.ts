@@ -27,6 +27,7 @@ import { Idempotency } from "./idempotency.ts";
 import { addressOf, answerMessage } from "./inbox.ts";
 import { Slots } from "./lanes.ts";
 import { checkOptions, type HostOptions } from "./options.ts";
+import { Pending } from "./pending.ts";
 import { startHandlers, type ActiveHandler } from "./start.ts";
 import { shutDownByPriority, shutDownInReverse } from "./stop.ts";
 
@@ -54,14 +55,15 @@ export interface StopOutcome {
 const rollbackMs = 4000;
 /** For error answers to go out once what was pending has been aborted. */
 const abortedAnswersMs = 1000;
+/** A liveness probe's own patience is often 1 s; a handler that hangs must not make the process look dead. */
+const livenessCheckSeconds = 0.5;
 
 export class RuntimeHost {
   readonly #options: HostOptions;
   readonly #clock: Clock;
   readonly #log: Logger;
   readonly #abort = new AbortController();
-  readonly #waiting = new Set<() => void>();
-  #pending = 0;
+  readonly #pending = new Pending();
   #state: HostState = { kind: "idle" };
 
   /** @throws ProtocolConfigurationError where options contradict one another */
@@ -140,26 +142,33 @@ export class RuntimeHost {
     }
     const { signal } = options;
     const either = signal === undefined ? this.#abort.signal : AbortSignal.any([this.#abort.signal, signal]);
-    return await this.#count(() => dispatch(state.live.parts, read, either));
+    return await this.#pending.run(() => dispatch(state.live.parts, read, either));
   }
 
+  /** How the host is, soon: a handler that does not answer within `livenessCheckSeconds` counts as unhealthy. */
   async health(): Promise<HostHealth> {
-    const { status, version, details } = await this.ready();
+    const seconds = Math.min(livenessCheckSeconds, this.#options.healthCheckTimeoutSeconds);
+    const { status, version, details } = await this.#askHandlers(seconds);
     return { status, version, details };
   }
 
+  /** How the host is, with the time that the configuration gives a health check. */
   async ready(): Promise<HostReadiness> {
+    return await this.#askHandlers(this.#options.healthCheckTimeoutSeconds);
+  }
+
+  async #askHandlers(checkTimeoutSeconds: number): Promise<HostReadiness> {
     const live = liveOf(this.#state);
     return await hostHealth({
       state: this.#state.kind,
       version: this.#options.version,
-      pending: this.#pending,
+      pending: this.#pending.count,
       bus: this.#options.bus.health(),
       active: live?.active ?? [],
       failed: live?.failed ?? new Map(),
       skipped: live?.discovery.skipped ?? new Map(),
       report: live?.discovery.report,
-      checkTimeoutSeconds: this.#options.healthCheckTimeoutSeconds,
+      checkTimeoutSeconds,
     });
   }
 
@@ -183,7 +192,7 @@ export class RuntimeHost {
       const live: Live = { discovery, ...started, parts: this.#dispatchParts(discovery, started) };
       const unsubscribe = await abortable(
         bus.subscribe(inputTopic, consumerGroup, (message) =>
-          this.#count(() => answerMessage(message, this.#options, live.parts, this.#abort.signal)),
+          this.#pending.run(() => answerMessage(message, this.#options, live.parts, this.#abort.signal)),
         ),
         signal,
       );
@@ -243,8 +252,7 @@ export class RuntimeHost {
       const reason = new RuntimeHostError(
         `the host did not stop within its grace period of ${shutdown.gracePeriodSeconds} s and was destroyed`,
       );
-      this.#log.error({ pending: this.#pending }, reason.message);
-      this.#abort.abort(reason);
+      this.#log.error({ pending: this.#pending.count }, reason.message);
       await within(
         bus.destroy(reason).catch(() => undefined),
         abortedAnswersMs,
@@ -265,11 +273,11 @@ export class RuntimeHost {
       .catch((thrown: unknown) =>
         this.#log.error({ err: thrown }, `Unsubscribing failed: ${messageOf(thrown)}`),
       )
-      .then(() => this.#idle());
+      .then(() => this.#pending.idle());
     if ((await within(drained, shutdown.drainTimeoutSeconds * 1000)) === "timeout") {
       this.#log.warn(
-        { pending: this.#pending },
-        `${this.#pending} envelopes were pending after ${shutdown.drainTimeoutSeconds} s and are aborted`,
+        { pending: this.#pending.count },
+        `${this.#pending.count} envelopes were pending after ${shutdown.drainTimeoutSeconds} s and are aborted`,
       );
     }
     // Whatever still comes after this point is answered, with an error.
@@ -278,23 +286,6 @@ export class RuntimeHost {
     if (this.#state.kind === "draining") this.#state = { kind: "stopping", live, done };
     await shutDownByPriority(live.active, shutdown.handlerTimeoutSeconds * 1000, this.#log);
     await bus.close();
-  }
-
-  async #count<T>(work: () => Promise<T>): Promise<T> {
-    this.#pending += 1;
-    try {
-      return await work();
-    } finally {
-      this.#pending -= 1;
-      if (this.#pending === 0) {
-        for (const resolve of this.#waiting) resolve();
-        this.#waiting.clear();
-      }
-    }
-  }
-
-  async #idle(): Promise<void> {
-    if (this.#pending > 0) await new Promise<void>((resolve) => this.#waiting.add(resolve));
   }
 
   #logStart({ active, failed, discovery }: Live): void {

@@ -4,7 +4,7 @@
  *
  * 1. Only successes are remembered: a message that failed may be sent again.
  * 2. While a message runs, its duplicates wait; when it fails, the next of them runs.
- * 3. Never more than `maxEntries` are remembered; the oldest go first.
+ * 3. What is remembered is bounded, in number and in size; the oldest go first, and the latest always stays.
  */
 import { abortable } from "../core/abort.ts";
 import type { Answer } from "../bus/envelope.ts";
@@ -13,17 +13,32 @@ import { monotonicClock, type Clock } from "../core/clock.ts";
 /** How long an answer is remembered. */
 const rememberMs = 24 * 60 * 60 * 1000;
 
+interface Limits {
+  readonly entries: number;
+  /** Of all payloads together, as JSON text. */
+  readonly characters: number;
+}
+
+/** Some 100 MB. */
+const defaultLimits: Limits = { entries: 100_000, characters: 100_000_000 };
+
+interface Recorded {
+  readonly answer: Answer;
+  readonly until: number;
+  readonly characters: number;
+}
+
 export class Idempotency {
   readonly #clock: Clock;
-  readonly #maxEntries: number;
+  readonly #limits: Limits;
   /** In the order of recording, which is the order of expiry. */
-  readonly #recorded = new Map<string, { readonly answer: Answer; readonly until: number }>();
+  readonly #recorded = new Map<string, Recorded>();
+  #characters = 0;
   readonly #running = new Map<string, Promise<Answer>>();
 
-  /** @param maxEntries some 100 MB of answers of 1 kB each at the default */
-  constructor(clock: Clock = monotonicClock, maxEntries = 100_000) {
+  constructor(clock: Clock = monotonicClock, limits: Limits = defaultLimits) {
     this.#clock = clock;
-    this.#maxEntries = maxEntries;
+    this.#limits = limits;
   }
 
   /** The answer of `work`, or the remembered one; `duplicate` says which. */
@@ -58,11 +73,22 @@ export class Idempotency {
 
   #record(key: string, answer: Answer): void {
     const now = this.#clock.now();
-    this.#recorded.delete(key);
-    this.#recorded.set(key, { answer, until: now + rememberMs });
-    for (const [oldest, entry] of this.#recorded) {
-      if (this.#recorded.size <= this.#maxEntries && entry.until > now) break; // (3)
-      this.#recorded.delete(oldest);
+    const characters = JSON.stringify(answer.payload ?? null).length;
+    this.#forget(key);
+    this.#recorded.set(key, { answer, until: now + rememberMs, characters });
+    this.#characters += characters;
+    for (const [oldest, { until }] of this.#recorded) {
+      if (oldest === key || (until > now && !this.#isTooMuch())) break; // (3)
+      this.#forget(oldest);
     }
+  }
+
+  #isTooMuch(): boolean {
+    return this.#recorded.size > this.#limits.entries || this.#characters > this.#limits.characters;
+  }
+
+  #forget(key: string): void {
+    this.#characters -= this.#recorded.get(key)?.characters ?? 0;
+    this.#recorded.delete(key);
   }
 }

@@ -1,23 +1,20 @@
 /**
- * The way of one message of the bus: from its bytes to the published answer. Owns: where the answer goes, and the dead
- * letter where none can go anywhere. Does not own: the answer (`dispatch.ts`), the subscription (`host.ts`).
+ * The way of one message of the bus: from its bytes to the published answer. Owns: where the answer goes, and that a
+ * message without one becomes a dead letter. Does not own: the answer (`dispatch.ts`), the subscription (`host.ts`).
  *
  * 1. A message is done, for the bus, when its answer is out: this rejects where the answer could not be published.
  * 2. Nothing that is published here comes back as an envelope.
  */
-import type { DeliveredMessage, EventBus } from "../bus/bus.ts";
+import type { DeliveredMessage } from "../bus/bus.ts";
 import { parseEnvelope, type AnswerAddress, type EnvelopeResult } from "../bus/envelope.ts";
-import { EnvelopeValidationError, messageOf } from "../core/errors.ts";
-import type { Logger } from "../core/log.ts";
+import { EnvelopeValidationError, messageOf, toOnexError } from "../core/errors.ts";
+import { deadLetter, type DeadLetterOptions } from "./dead-letter.ts";
 import { dispatch, type DispatchParts } from "./dispatch.ts";
 
-export interface InboxOptions {
-  /** Sender of the answers. */
-  readonly name: string;
+/** `name` is the sender of the answers too. */
+export interface InboxOptions extends DeadLetterOptions {
   readonly inputTopic: string;
   readonly outputTopic: string;
-  readonly bus: EventBus;
-  readonly log: Logger;
 }
 
 const encoder = new TextEncoder();
@@ -31,7 +28,9 @@ export async function answerMessage(
 ): Promise<void> {
   const read = refuseLoop(parseEnvelope(message.value ?? new Uint8Array()), options.inputTopic);
   if (!read.ok && !read.answerable) {
-    deadLetter(message, read.error.message, options.log);
+    const { message: reason, name } = read.error;
+    const { correlation_id: correlationId } = read.partial;
+    await deadLetter(message, { reason, errorType: name, correlationId }, options);
     return;
   }
   const { message_id: messageId } = message.headers;
@@ -54,7 +53,8 @@ export async function answerMessage(
     });
   } catch (thrown) {
     const reason = `its answer could not be published to ${topic}: ${messageOf(thrown)}`;
-    deadLetter(message, reason, options.log, answer.correlation_id);
+    const { name } = toOnexError(thrown);
+    await deadLetter(message, { reason, errorType: name, correlationId: answer.correlation_id }, options);
     throw thrown;
   }
 }
@@ -80,21 +80,4 @@ function refuseLoop(read: EnvelopeResult, inputTopic: string): EnvelopeResult {
     },
     answerable: read.ok || read.answerable,
   };
-}
-
-/** The last resort: the log. The message's value stays out of it, since it may hold secrets. */
-function deadLetter(message: DeliveredMessage, reason: string, log: Logger, correlationId?: string): void {
-  const { topic, partition, offset, key, value } = message;
-  log.error(
-    {
-      dead_letter: {
-        original_topic: topic,
-        original_message: { key, offset, partition, bytes: value?.length ?? null },
-        failure_reason: reason,
-        failure_timestamp: new Date().toISOString(),
-        correlation_id: correlationId ?? null,
-      },
-    },
-    `Message ${topic}/${partition}/${offset} is not answered: ${reason}`,
-  );
 }

@@ -87,6 +87,8 @@ export function constructHandler(Class: HandlerClass, handlerClass: string, cont
   }
   const missing: string[] = methods.filter((name) => typeof handler[name] !== "function");
   if (typeof handler.handlerType !== "string") missing.unshift("handlerType");
+  const handlerId: unknown = handler.handlerId;
+  if (handlerId !== undefined && typeof handlerId !== "string") missing.push("a handlerId that is a string");
   if (missing.length > 0) {
     throw failure("006", `${handlerClass} is not a handler: it lacks ${missing.join(", ")}`);
   }

@@ -15,6 +15,10 @@ export interface HostOptions {
   readonly inputTopic: string;
   readonly outputTopic: string;
   readonly consumerGroup: string;
+  readonly eventBus: {
+    /** First part of the dead-letter topic's name: `<environment>.dlq.commands.v1`. */
+    readonly environment: string;
+  };
   /** Started and closed by the host. */
   readonly bus: EventBus;
   /** By type. */

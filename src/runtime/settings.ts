@@ -24,8 +24,8 @@ export function handlerConfig(
   env: Environment,
 ): HandlerConfig {
   if (section !== undefined) return Object.freeze({ ...contractDefaults, ...section });
-  const prefix = prefixOf(type);
-  const longer = types.map(prefixOf).filter((other) => other.startsWith(prefix) && other !== prefix);
+  const prefix = handlerPrefix(type);
+  const longer = types.map(handlerPrefix).filter((other) => other.startsWith(prefix) && other !== prefix);
   const fromEnvironment: Record<string, unknown> = {};
   for (const [name, value] of Object.entries(env)) {
     // An empty variable counts as not set, as in most .env files.
@@ -36,7 +36,9 @@ export function handlerConfig(
   return Object.freeze({ ...contractDefaults, ...fromEnvironment });
 }
 
-const prefixOf = (type: string): string => `HANDLER_${type.toUpperCase().replaceAll(/[^A-Z0-9]/g, "_")}_`;
+/** How the variables begin that set keys of this handler. */
+export const handlerPrefix = (type: string): string =>
+  `HANDLER_${type.toUpperCase().replaceAll(/[^A-Z0-9]/g, "_")}_`;
 
 /**
  * The value as YAML reads it: `8090` a number, `true` a boolean, `[a, b]` a list, `"8090"` a string. Text without quotes

@@ -5,7 +5,8 @@ import { silentLogger } from "../../src/core/log.ts";
 import { createAuthenticator, type ApiKey } from "../../src/http/auth.ts";
 import { createGuard } from "../../src/http/guard.ts";
 import { httpParts } from "../../src/http/parts.ts";
-import { readinessProof, waitUntilReady, type HttpServer } from "../../src/http/server.ts";
+import { readinessProof, waitUntilReady } from "../../src/http/readiness.ts";
+import type { HttpServer } from "../../src/http/server.ts";
 import { Catalog } from "../../src/tools/catalog.ts";
 import type { SourceStatus } from "../../src/tools/source.ts";
 import type { Tool } from "../../src/tools/tool.ts";
@@ -293,6 +294,23 @@ describe("the host's operator port", () => {
       { status: "unhealthy", version: "1.2.3", details: {} },
     ]);
     expect((await fetch(`${server.url}/health`, { method: "HEAD" })).status).toBe(200);
+  });
+
+  test("where keys are configured, only admins are told more than status and version", async () => {
+    const details = { load_report: { directory: "/srv/contracts" } };
+    const status = { status: "degraded" as const, version: "1.2.3", details };
+    const readiness = () => ({ ...status, ready: true, reasons: ["handler mcp: connect 10.0.0.7:9000"] });
+    const { server } = await host({ health: () => status, readiness }, keys);
+    for (const path of ["/health", "/ready"]) {
+      for (const caller of [{}, asUser]) {
+        const answer = await fetch(`${server.url}${path}`, caller);
+        expect([answer.status, await answer.json()]).toEqual([
+          200,
+          { status: "degraded", version: "1.2.3", details: {} },
+        ]);
+      }
+      expect(await (await fetch(`${server.url}${path}`, asAdmin)).json()).toMatchObject({ details });
+    }
   });
 
   test("a health check that throws is reported, and answered without its text", async () => {

@@ -184,10 +184,13 @@ describe("the memory bus", () => {
       got.push(read(message));
       await bus.publish("out", text(`answer ${read(message)}`));
     });
+    const late = vi.fn(async () => undefined);
+    await bus.subscribe("out", "g", late);
     for (const value of ["1", "2"]) await bus.publish("in", text(value));
     await Promise.all([bus.close(), bus.close()]);
     expect(got).toEqual(["1", "2"]);
     expect(bus.history("out").map(read)).toEqual(["answer 1", "answer 2"]);
+    expect(late).not.toHaveBeenCalled();
   });
 
   test("destroy during close ends the wait", async () => {

@@ -2,11 +2,10 @@ import { describe, expect, test } from "vitest";
 import { z } from "zod";
 import {
   handlerContractSchema,
-  parseHandlerContract,
   richHandlerContractSchema,
   shortHandlerContractSchema,
-  type HandlerContract,
-} from "../../src/contract/handler.ts";
+} from "../../src/contract/handler-schema.ts";
+import { parseHandlerContract, type HandlerContract } from "../../src/contract/handler.ts";
 
 const short = {
   name: "handler-greet",

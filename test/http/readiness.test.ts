@@ -2,12 +2,8 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { expect, onTestFinished, test, vi } from "vitest";
 import { InfraTimeoutError } from "../../src/core/errors.ts";
-import {
-  readinessHeader,
-  readinessProof,
-  waitUntilReady,
-  type ListenOptions,
-} from "../../src/http/server.ts";
+import { readinessHeader, readinessProof, waitUntilReady } from "../../src/http/readiness.ts";
+import type { ListenOptions } from "../../src/http/server.ts";
 import { hasIPv6, serve } from "./sockets.ts";
 
 const token = "the secret of this start";

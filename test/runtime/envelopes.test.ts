@@ -1,3 +1,4 @@
+import { readFile } from "node:fs/promises";
 import fc from "fast-check";
 import { describe, expect, test, vi } from "vitest";
 import { MemoryBus } from "../../src/bus/memory.ts";
@@ -133,6 +134,28 @@ describe("an envelope on the bus", () => {
     });
   });
 
+  test("a dead letter is on the dead-letter topic with the whole message; the log has it without its value", async () => {
+    await using contracts = await Contracts.make();
+    await contracts.handler("greet", { execute: () => "the value" });
+    const { log, lines } = collectingLog();
+    await using host = await startedHost(contracts, { log, eventBus: { environment: "stage" } });
+    const answer = await host.host.handle({ operation: "greet.hello", correlation_id: "c-1" });
+    await host.send(answer, "k");
+    await vi.waitFor(() => expect(host.bus.history("stage.dlq.commands.v1")).toHaveLength(1));
+    const [letter] = host.bus.history("stage.dlq.commands.v1");
+    expect(letter?.key).toBe("k");
+    expect(JSON.parse(new TextDecoder().decode(letter?.value ?? undefined))).toEqual({
+      original_topic: "requests",
+      original_message: { key: "k", value: JSON.stringify(answer), offset: "0", partition: 0 },
+      failure_reason: expect.stringContaining("it is an answer"),
+      failure_timestamp: expect.stringMatching(/^\d{4}-.*Z$/),
+      correlation_id: "c-1",
+      retry_count: 0,
+      error_type: "EnvelopeValidationError",
+    });
+    expect(JSON.stringify(lines)).not.toContain("the value");
+  });
+
   test("whose reply_to is the input topic is refused, not executed", async () => {
     await using contracts = await Contracts.make();
     const execute = vi.fn();
@@ -156,7 +179,7 @@ describe("an envelope on the bus", () => {
     const bus = new MemoryBus({ log });
     const publish = bus.publish.bind(bus);
     bus.publish = async (topic, message) => {
-      if (topic === "lost") throw new Error("no such topic");
+      if (topic === "lost" || topic.includes(".dlq.")) throw new Error("no such topic");
       await publish(topic, message);
     };
     await using _host = await startedHost(contracts, { bus, log });
@@ -170,6 +193,9 @@ describe("an envelope on the bus", () => {
       correlation_id: "c-1",
       failure_reason: expect.stringContaining("could not be published to lost: no such topic"),
     });
+    expect(lines.map((line) => line.message)).toContain(
+      "A dead letter could not be published: no such topic",
+    );
     // The bus knows as well: it decides whether the message is delivered again.
     expect(lines.map((line) => line.message)).toContain("A message handler failed: no such topic");
   });
@@ -258,6 +284,25 @@ describe("handle", () => {
       handler_id: "effect.bad.handler",
     });
     expect((await host.host.handle({ operation: "bad.value" })).error?.message).toContain("BigInt");
+  });
+
+  test("an error answer names neither folders nor addresses, nor does it hold a stack", async () => {
+    await using contracts = await Contracts.make();
+    await contracts.handler("reads", { execute: () => readFile("/nowhere/secret/place.txt") });
+    await contracts.handler("throws", {
+      execute: () => {
+        throw new Error(`no\n    at f (/work/app/x.ts:1:2)${"x".repeat(100_000)}`);
+      },
+    });
+    await contracts.handler("broken", {}, { handler_class: "./broken.mjs#X" });
+    await contracts.write("broken/broken.mjs", `import "./not-there.mjs";`);
+    await using host = await startedHost(contracts);
+    const messageOf = async (operation: string) => (await host.host.handle({ operation })).error?.message;
+    expect(await messageOf("reads.x")).toMatch(/ENOENT.*'place\.txt'$/);
+    expect(await messageOf("throws.x")).toBe("[ONEX_CORE_081_OPERATION_FAILED] no");
+    const absent = await messageOf("broken.x");
+    expect(absent).toContain("not-there.mjs");
+    expect(absent).not.toContain(contracts.dir);
   });
 
   test("whatever bytes come in, there is an answer", async () => {
@@ -376,10 +421,17 @@ describe("a message that comes again", () => {
     await using _host = host;
     for (let time = 0; time < 2; time += 1)
       await host.send({ operation: "count.up" }, "k", { message_id: "b" });
+    for (const other of ["b1", "b2"])
+      await host.send({ operation: "count.up", headers: { message_id: "h" } }, "k", { message_id: other });
     await vi.waitFor(() =>
-      expect(host.answers().map((answer) => answer.status)).toEqual(["success", "duplicate"]),
+      expect(host.answers().map((answer) => answer.status)).toEqual([
+        "success",
+        "duplicate",
+        "success",
+        "duplicate",
+      ]),
     );
-    expect(state.calls).toBe(1);
+    expect(state.calls).toBe(2);
   });
 
   test("is never told by correlation_id, nor where the sender gave no id at all", async () => {

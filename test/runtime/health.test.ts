@@ -63,6 +63,20 @@ describe("the host's health", () => {
     expect(ready.details.handlers.one).toEqual({ healthy: false, reason: expect.stringMatching(reason) });
   });
 
+  test("liveness does not wait for a handler's health check as long as readiness does", async () => {
+    await using contracts = await Contracts.make();
+    const gate = Promise.withResolvers<HandlerHealth>();
+    await contracts.handler("one", { healthCheck: () => gate.promise });
+    await using host = await startedHost(contracts, { healthCheckTimeoutSeconds: 60 });
+    const ready = host.host.ready();
+    expect(await host.host.health()).toMatchObject({
+      status: "degraded",
+      details: { handlers: { one: { healthy: false, reason: "the health check took longer than 0.5 s" } } },
+    });
+    gate.resolve({ healthy: true });
+    expect((await ready).status).toBe("healthy");
+  });
+
   test("can always be written as JSON", async () => {
     const ready = await readinessOf({ healthCheck: () => ({ healthy: true, count: 1n }) }, true);
     expect(ready.ready).toBe(true);

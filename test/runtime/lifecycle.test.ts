@@ -191,7 +191,8 @@ describe("starting", () => {
     await using made = makeHost(contracts, { handlers: { c: required } });
     await expect(made.host.start()).rejects.toThrow("no disk");
     expect(events).toEqual(["a initialize", "b initialize", "a shutdown"]);
-  });
+    // A failed start is to end the process within this time.
+  }, 5_000);
 
   test("the load report is logged: every file, with what became of it", async () => {
     await using contracts = await Contracts.make();
@@ -357,8 +358,10 @@ describe("stopping", () => {
       of("c", 10, async () => both.resolve(undefined)),
     );
     await contracts.handler("d", of("d", -5));
-    await using host = await startedHost(contracts);
+    const { log, lines } = collectingLog();
+    await using host = await startedHost(contracts, { log });
     await host.host.stop();
+    expect(lines.filter((line) => line.level !== "info")).toEqual([]);
     expect(events.slice(0, 2)).toEqual(["b begins", "c begins"]);
     expect(events.slice(2, 4).toSorted()).toEqual(["b ends", "c ends"]);
     expect(events.slice(4)).toEqual(["a begins", "a ends", "d begins", "d ends"]);
@@ -406,7 +409,8 @@ describe("stopping", () => {
 
   test("ends also where bus and unsubscribing hang", async () => {
     await using contracts = await Contracts.make();
-    await contracts.handler("one");
+    const shutdownOfOne = vi.fn();
+    await contracts.handler("one", { shutdown: shutdownOfOne });
     const bus = new MemoryBus();
     bus.close = never;
     bus.destroy = never;
@@ -415,6 +419,9 @@ describe("stopping", () => {
     const made = makeHost(contracts, { bus, shutdown });
     await made.host.start();
     expect(await made.host.stop()).toEqual({ forced: true });
+    // What goes on behind it does not bring the host back.
+    await vi.waitFor(() => expect(shutdownOfOne).toHaveBeenCalled(), 10_000);
+    expect(made.host.state.kind).toBe("stopped");
   });
 
   test("is idempotent: calls together and later get the same outcome", async () => {

@@ -166,6 +166,19 @@ describe("constructing a handler", () => {
     });
   });
 
+  test("HANDLER_LOADER_006: a handlerId that could not stand in an answer", async () => {
+    const Greet = defineHandler({ handlerType: "greet", operations: {} });
+    class Numbered extends Greet {
+      override readonly handlerId = 7n as never;
+    }
+    expect(await codeOf((async () => constructHandler(Numbered, "./n.mjs#Numbered", {}))())).toEqual({
+      code: "HANDLER_LOADER_006",
+      message: expect.stringMatching(
+        /n\.mjs#Numbered is not a handler: it lacks a handlerId that is a string$/,
+      ),
+    });
+  });
+
   test("methods may be fields", () => {
     class Fields {
       handlerType = "fields";

@@ -133,6 +133,7 @@ describe("the contract's circuit breaker", () => {
       {
         execute: async ({ operation }) => {
           if (operation === "work.mistake") throw new ProtocolConfigurationError("bad input");
+          if (operation === "work.abort") throw new DOMException("it gave up itself", "AbortError");
           if (operation === "work.fine") return "fine";
           return await new Promise(() => undefined);
         },
@@ -144,6 +145,7 @@ describe("the contract's circuit breaker", () => {
       await host.host.handle({ operation }, signal === undefined ? {} : { signal });
     for (let time = 0; time < 3; time += 1) {
       await handle("work.mistake");
+      await handle("work.abort");
       const caller = new AbortController();
       const gone = handle("work.hang", caller.signal);
       await Promise.resolve();

@@ -128,6 +128,7 @@ export function makeHost(contracts: Contracts | undefined, more: Partial<HostOpt
     inputTopic: "requests",
     outputTopic: "responses",
     consumerGroup: "test",
+    eventBus: { environment: "test" },
     bus,
     handlers: {},
     ...(contracts !== undefined && { contractsDir: contracts.dir }),
