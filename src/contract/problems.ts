@@ -1,6 +1,6 @@
 /** Problems of a contract as text: where in the document, what is wrong, and the value that was found. */
-import { distance } from "fastest-levenshtein";
 import type { z } from "zod";
+import { nearestKey, valueAt } from "../core/config-issues.ts";
 
 export interface Problem {
   /** Keys from the document's root. */
@@ -34,27 +34,16 @@ export function valueText(value: unknown): string {
 
 /** What zod found, one problem each; an absent required key is told from a wrong value. */
 export function problemsOf(error: z.ZodError, document: unknown): Problem[] {
-  return error.issues.flatMap((issue) => issueProblems(issue, [], document));
+  return error.issues.map((issue) => problemOf(issue, document));
 }
 
-type Issue = z.core.$ZodIssue;
-
-function issueProblems(issue: Issue, parents: readonly PropertyKey[], document: unknown): Problem[] {
-  const path = [...parents, ...issue.path];
+function problemOf(issue: z.core.$ZodIssue, document: unknown): Problem {
+  const path = issue.path.map((part) => (typeof part === "number" ? part : String(part)));
   const value = valueAt(document, path);
-  if (value === undefined && issue.code !== "custom") return [{ path, message: "is missing", missing: true }];
+  if (value === undefined && issue.code !== "custom") return { path, message: "is missing", missing: true };
   const message = issue.message.replace(/^Invalid input: /, "").replace(/, received .*$/, "");
-  if (issue.code === "unrecognized_keys") return [{ path, message }];
-  return [{ path, message: `${message}, got ${valueText(value)}` }];
-}
-
-function valueAt(document: unknown, path: readonly PropertyKey[]): unknown {
-  let value = document;
-  for (const key of path) {
-    if (typeof value !== "object" || value === null) return undefined;
-    value = (value as Record<PropertyKey, unknown>)[key];
-  }
-  return value;
+  if (issue.code === "unrecognized_keys") return { path, message };
+  return { path, message: `${message}, got ${valueText(value)}` };
 }
 
 /** All problems of one file in one line each, joined. */
@@ -67,11 +56,7 @@ export const problemCode = (problems: readonly Problem[]): string =>
 
 /** `unknown key, ignored` with the nearest known key where one is near. */
 export function unknownKeyText(path: readonly PropertyKey[], known: readonly string[]): string {
-  const key = String(path.at(-1));
-  const near = known
-    .map((name) => ({ name, steps: distance(key, name) }))
-    .filter(({ name, steps }) => steps <= Math.max(1, Math.floor(name.length / 3)))
-    .sort((a, b) => a.steps - b.steps)[0];
-  const hint = near === undefined ? "" : `; did you mean ${near.name}?`;
+  const near = nearestKey(String(path.at(-1)), known);
+  const hint = near === undefined ? "" : `; did you mean ${near}?`;
   return `${pathText(path)}: unknown key, ignored${hint}`;
 }

@@ -49,7 +49,7 @@ export const wrongValue = (path: ConfigPath, expected: string, value: unknown): 
   message: `Invalid config value for '${pathText(path)}': expected ${expected}, got ${valueText(value, path)}`,
 });
 
-export function unknownKey(path: ConfigPath, known: readonly string[]): ConfigIssue {
+function unknownKey(path: ConfigPath, known: readonly string[]): ConfigIssue {
   const key = String(path.at(-1));
   const nearest = nearestKey(key, known);
   const message = `Unknown config key '${pathText(path)}'.`;

@@ -5,7 +5,7 @@
 import { pino, type Logger as PinoLogger } from "pino";
 import pretty from "pino-pretty";
 import { messageOf } from "./errors.ts";
-import { redact } from "./redact.ts";
+import { redact, redactText } from "./redact.ts";
 
 export type LogLevel = "debug" | "info" | "warn" | "error";
 export type LogFields = Readonly<Record<string, unknown>>;
@@ -24,16 +24,22 @@ export interface LogOptions {
   readonly level?: LogLevel | "silent";
   /** `auto`: pretty where stderr is a terminal, JSON lines otherwise. Default auto. */
   readonly format?: "auto" | "pretty" | "json";
+  /** Values to hide wherever they occur, whatever their key. Default none. */
+  readonly secrets?: Iterable<string>;
 }
 
 /** A logger that writes to stderr. Secrets are redacted; a field that cannot be written never makes the caller fail. */
 export function createLogger(options: LogOptions = {}): Logger {
   const usePretty = options.format === "pretty" || (options.format !== "json" && process.stderr.isTTY);
+  const secrets = [...(options.secrets ?? [])];
   const settings = {
     level: options.level ?? "info",
     base: null,
     timestamp: pino.stdTimeFunctions.isoTime,
-    formatters: { level: (label: string) => ({ level: label }), log: writable },
+    formatters: {
+      level: (label: string) => ({ level: label }),
+      log: (fields: LogFields) => writable(fields, secrets),
+    },
     // `writable` has made a plain object of every error already.
     serializers: { err: (value: unknown) => value },
   };
@@ -46,23 +52,24 @@ export function createLogger(options: LogOptions = {}): Logger {
         singleLine: true,
       })
     : pino.destination({ dest: 2, sync: true });
-  return wrap(pino(settings, destination));
+  return wrap(pino(settings, destination), secrets);
 }
 
-/** pino does not pass the fields of a child through `formatters`. */
-function wrap(logger: PinoLogger): Logger {
+function wrap(logger: PinoLogger, secrets: readonly string[]): Logger {
+  const text = (message: string): string => redactText(message, secrets);
   return {
-    debug: (fields, message) => logger.debug(fields, message),
-    info: (fields, message) => logger.info(fields, message),
-    warn: (fields, message) => logger.warn(fields, message),
-    error: (fields, message) => logger.error(fields, message),
-    child: (fields) => wrap(logger.child(writable(fields))),
+    debug: (fields, message) => logger.debug(fields, text(message)),
+    info: (fields, message) => logger.info(fields, text(message)),
+    warn: (fields, message) => logger.warn(fields, text(message)),
+    error: (fields, message) => logger.error(fields, text(message)),
+    // pino does not pass the fields of a child through `formatters`.
+    child: (fields) => wrap(logger.child(writable(fields, secrets)), secrets),
   };
 }
 
-function writable(fields: LogFields): Record<string, unknown> {
+function writable(fields: LogFields, secrets: readonly string[]): Record<string, unknown> {
   try {
-    return redact(plain(fields, 0)) as Record<string, unknown>;
+    return redact(plain(fields, 0), secrets) as Record<string, unknown>;
   } catch (thrown) {
     return { unwritable_fields: messageOf(thrown) };
   }

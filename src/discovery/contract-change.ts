@@ -1,6 +1,7 @@
 /** What a scan of contracts means for the tools that were served before it. Pure. */
+import { basename } from "node:path/posix";
 import type { LoadEntry } from "../contract/load.ts";
-import type { NodeScan } from "../contract/node-scan.ts";
+import { nodeContractFile, type NodeScan } from "../contract/node-scan.ts";
 import type { SourceChange, ToolRecord } from "../tools/source.ts";
 import type { Tool } from "../tools/tool.ts";
 import { toTool } from "./node-tool.ts";
@@ -28,18 +29,20 @@ export function foldScan(served: ReadonlyMap<string, Tool>, scan: NodeScan): Fol
   }
   const entries = scan.entries.flatMap((entry) => {
     if (entry.outcome !== "failed") return [entry];
-    const kept = [...served].filter(([path]) => path === entry.path || path.startsWith(`${entry.path}/`));
-    for (const [path, tool] of kept) tools.set(path, tool);
-    const own = kept.some(([path]) => path === entry.path)
-      ? { ...entry, reason: `${entry.reason ?? "it failed"}; ${stays}` }
-      : entry;
-    const inside = kept
-      .filter(([path]) => path !== entry.path)
-      .map(([path, tool]): LoadEntry => {
-        const reason = `its folder ${entry.path} cannot be read; ${stays}`;
-        return { path, kind: "node", outcome: "failed", name: tool.name, reason };
-      });
-    return [own, ...inside];
+    const own = served.get(entry.path);
+    if (own !== undefined) {
+      tools.set(entry.path, own);
+      return [{ ...entry, reason: `${entry.reason ?? "it failed"}; ${stays}` }];
+    }
+    // Of a file nothing was served; of a folder, all that is in it may have been.
+    if (basename(entry.path) === nodeContractFile) return [entry];
+    const inside = [...served].filter(([path]) => path.startsWith(`${entry.path}/`));
+    const kept = inside.map(([path, tool]): LoadEntry => {
+      tools.set(path, tool);
+      const reason = `its folder ${entry.path} cannot be read; ${stays}`;
+      return { path, kind: "node", outcome: "failed", name: tool.name, reason };
+    });
+    return [entry, ...kept];
   });
   const remove = [...served.keys()].filter((path) => !tools.has(path));
   return { tools, change: { put, remove }, entries };

@@ -1,6 +1,7 @@
 /** Tools as MCP shows them. Owns the wire form of a definition and the pages of a list; each is made once. */
 import { isObject, type JsonObject, type JsonValue } from "../core/json.ts";
-import { byteOrder, type Snapshot } from "../tools/catalog.ts";
+import type { Snapshot } from "../tools/catalog.ts";
+import { positionOf } from "../tools/name-order.ts";
 import type { Tool, ToolAnnotations } from "../tools/tool.ts";
 
 /** A tool in `tools/list`. */
@@ -35,7 +36,7 @@ function makeDefinition(tool: Tool): ToolOnWire {
 }
 
 /** The hints under the names MCP gives them; undefined where there is none. */
-export function annotationsOnWire(annotations: ToolAnnotations): JsonObject | undefined {
+function annotationsOnWire(annotations: ToolAnnotations): JsonObject | undefined {
   const hints: Record<string, boolean> = {};
   if (annotations.readOnly !== undefined) hints["readOnlyHint"] = annotations.readOnly;
   if (annotations.destructive !== undefined) hints["destructiveHint"] = annotations.destructive;
@@ -68,15 +69,8 @@ export function pageOf(snapshot: Snapshot, cursor: string | undefined, size: num
 }
 
 function firstBehind(tools: readonly Tool[], name: string): number {
-  let low = 0;
-  let high = tools.length;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    const tool = tools[middle];
-    if (tool !== undefined && byteOrder(tool.name, name) <= 0) low = middle + 1;
-    else high = middle;
-  }
-  return low;
+  const at = positionOf(tools, name);
+  return tools[at]?.name === name ? at + 1 : at;
 }
 
 const writeCursor = (after: string): string => Buffer.from(JSON.stringify({ after })).toString("base64url");

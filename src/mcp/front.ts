@@ -9,6 +9,7 @@
 import {
   createMcpHandler,
   isInitializeRequest,
+  isJsonContentType,
   isLegacyRequest,
   legacyStatelessFallback,
   type AuthInfo,
@@ -23,7 +24,8 @@ import { idOf, readMessage, rpcError } from "./message.ts";
 import { paramMismatch } from "./params.ts";
 import { plainWherePossible } from "./plain.ts";
 import { buildServer, type ServerDeps } from "./server.ts";
-import { Sessions, type Session, type SessionOptions } from "./sessions.ts";
+import type { SessionRequest } from "./session.ts";
+import { legacyRevisions, Sessions, type SessionOptions } from "./sessions.ts";
 
 export interface FrontOptions extends ServerDeps {
   readonly onChange: (listener: SnapshotListener) => () => void;
@@ -38,6 +40,7 @@ export interface FrontOptions extends ServerDeps {
 /** Subscription streams open at once (2026-07-28 `subscriptions/listen`). */
 const maxSubscriptions = 10_000;
 const headerMismatch = -32020;
+const revisionWithParams = "2026-07-28";
 
 export class Front {
   readonly #options: FrontOptions;
@@ -52,11 +55,8 @@ export class Front {
     this.#options = options;
     const build = (): ReturnType<typeof buildServer> => buildServer(options);
     const onerror = (error: Error): void => options.log.debug({ err: error.message }, "MCP request refused");
-    const modern = {
-      legacy: "reject",
-      responseMode: options.jsonResponse ? "auto" : "sse",
-      onerror,
-    } as const;
+    // Always a stream, which `plainWherePossible` undoes: only a stream can be kept alive while a tool works.
+    const modern = { legacy: "reject", responseMode: "sse", onerror } as const;
     this.#calls = createMcpHandler(build, modern);
     this.#subscriptions = createMcpHandler(build, { ...modern, maxSubscriptions });
     this.#standalone = legacyStatelessFallback(build, onerror);
@@ -111,63 +111,51 @@ export class Front {
 
   async #post(request: Request, text: string, principal: Principal, authInfo: AuthInfo): Promise<Response> {
     const reading = readMessage(text);
+    if (!isJsonContentType(request.headers.get("content-type"))) {
+      const problem = "Unsupported Media Type: send application/json";
+      return rpcError(415, -32000, problem, reading.ok ? idOf(reading.body) : null);
+    }
     if (!reading.ok) return reading.response;
     const parsedBody = reading.body;
-    if (await isLegacyRequest(request, parsedBody))
-      return this.#legacyPost(request, parsedBody, principal, authInfo);
-    const mismatch = this.#checkParams(request, parsedBody);
-    if (mismatch !== undefined) return mismatch;
-    const isListen = isObject(parsedBody) && parsedBody["method"] === "subscriptions/listen";
-    return (isListen ? this.#subscriptions : this.#calls).fetch(request, { parsedBody, authInfo });
-  }
-
-  #checkParams(request: Request, body: unknown): Response | undefined {
-    if (!isObject(body) || body["method"] !== "tools/call" || !isObject(body["params"])) return undefined;
-    const { name, arguments: args } = body["params"];
-    const tool = typeof name === "string" ? this.#options.snapshot().byName.get(name) : undefined;
-    const mismatch = tool === undefined ? undefined : paramMismatch(tool, args, request.headers);
-    return mismatch === undefined ? undefined : rpcError(400, headerMismatch, mismatch.message, idOf(body));
-  }
-
-  async #legacyPost(
-    request: Request,
-    body: unknown,
-    principal: Principal,
-    authInfo: AuthInfo,
-  ): Promise<Response> {
     const accepted = acceptOf(request);
-    if (accepted === "none") {
-      return rpcError(
-        406,
-        -32000,
-        "Not Acceptable: accept application/json or text/event-stream",
-        idOf(body),
-      );
+    const isOlder = await isLegacyRequest(request, parsedBody);
+    if (isOlder && accepted === "none") {
+      const problem = "Not Acceptable: accept application/json or text/event-stream";
+      return rpcError(406, -32000, problem, idOf(parsedBody));
     }
-    const relaxed = accepted === "both" ? request : withFullAccept(request);
-    const answer = await this.#legacyAnswer(relaxed, body, principal, authInfo);
+    const exchange = { parsedBody, authInfo };
+    if (isObject(parsedBody) && parsedBody["method"] === "subscriptions/listen" && !isOlder)
+      return this.#subscriptions.fetch(request, exchange);
+    const answer = isOlder
+      ? await this.#legacyAnswer(accepted === "both" ? request : withFullAccept(request), exchange, principal)
+      : (this.#checkParams(request, parsedBody) ?? (await this.#calls.fetch(request, exchange)));
     if (accepted === "json") return plainWherePossible(answer, "json");
     return this.#options.jsonResponse && accepted !== "stream" ? plainWherePossible(answer, "auto") : answer;
   }
 
-  async #legacyAnswer(
-    request: Request,
-    body: unknown,
-    principal: Principal,
-    authInfo: AuthInfo,
-  ): Promise<Response> {
-    const options = { parsedBody: body, authInfo };
-    if (this.#options.stateless) return this.#standalone(request, options);
+  /** A later revision, which is refused, may know other headers. */
+  #checkParams(request: Request, body: unknown): Response | undefined {
+    if (request.headers.get("mcp-protocol-version") !== revisionWithParams) return undefined;
+    if (!isObject(body) || body["method"] !== "tools/call" || !isObject(body["params"])) return undefined;
+    const { name, arguments: args } = body["params"];
+    const tool = typeof name === "string" ? this.#options.snapshot().byName.get(name) : undefined;
+    const mismatch = tool === undefined ? undefined : paramMismatch(tool, args, request.headers);
+    return mismatch === undefined ? undefined : rpcError(400, headerMismatch, mismatch, idOf(body));
+  }
+
+  async #legacyAnswer(request: Request, exchange: SessionRequest, principal: Principal): Promise<Response> {
+    const { parsedBody: body, authInfo } = exchange;
+    if (this.#options.stateless) return this.#standalone(request, exchange);
     if (isInitializeRequest(body)) {
       const session = await this.#sessions.open(body.params.protocolVersion, principal);
-      return session === undefined ? tooManySessions(body) : this.#through(session, request, options);
+      return session?.fetch(request, exchange) ?? tooManySessions(body);
     }
     const id = request.headers.get("mcp-session-id");
-    if (id === null) return this.#standalone(request, options);
-    const found = await this.#sessions.find(id, principal, authInfo);
+    if (id === null) return this.#standalone(request, exchange);
+    const found = await this.#sessions.acquire(id, principal, authInfo);
     if (found.kind === "full") return tooManySessions(body);
-    if (found.kind === "unknown") return rpcError(404, -32001, "Session not found", idOf(body));
-    return this.#through(found.session, request, options);
+    if (found.kind === "unknown") return unknownSession(body);
+    return found.session.fetch(request, exchange);
   }
 
   async #sessionRequest(request: Request, principal: Principal, authInfo: AuthInfo): Promise<Response> {
@@ -175,48 +163,21 @@ export class Front {
     if (this.#options.stateless || id === null) {
       return rpcError(405, -32000, "Method not allowed: this needs a session", null, { allow: "POST" });
     }
-    const found = await this.#sessions.find(id, principal, authInfo);
-    if (found.kind === "full") return tooManySessions(undefined);
-    if (found.kind === "unknown") return rpcError(404, -32001, "Session not found", null);
-    const { session } = found;
-    const response = await this.#through(session, request, { authInfo });
-    if (request.method === "DELETE" && response.ok) await this.#sessions.end(session);
-    return response;
-  }
-
-  /** Serves a request in its session, which counts as used until the answer's stream has ended. */
-  async #through(
-    session: Session,
-    request: Request,
-    options: { parsedBody?: unknown; authInfo: AuthInfo },
-  ): Promise<Response> {
-    const { clock = monotonicClock } = this.#options;
-    const { parsedBody } = options;
-    const id = idOf(parsedBody);
-    const done = (): void => {
-      session.busy -= 1;
-      session.lastUsed = clock.now();
-      if (id !== null) session.single.delete(id);
-    };
-    session.busy += 1;
-    if (id !== null) session.single.add(id);
-    try {
-      const response = await session.transport.handleRequest(request, options);
-      endCancelled(session, parsedBody);
-      return whenEnded(response, done);
-    } catch (error) {
-      done();
-      throw error;
+    if (request.method === "DELETE") {
+      const revision = request.headers.get("mcp-protocol-version");
+      if (revision !== null && !legacyRevisions.includes(revision))
+        return rpcError(400, -32000, "Bad Request: unsupported MCP-Protocol-Version", null);
+      const isEnded = await this.#sessions.end(id, principal);
+      return isEnded ? new Response(null) : unknownSession(undefined);
     }
+    const found = await this.#sessions.acquire(id, principal, authInfo);
+    if (found.kind === "full") return tooManySessions(undefined);
+    if (found.kind === "unknown") return unknownSession(undefined);
+    return found.session.fetch(request, { authInfo });
   }
 }
 
-/** A cancelled request is never answered, and the SDK would keep its stream open for as long as the session lives. */
-function endCancelled(session: Session, message: unknown): void {
-  if (!isObject(message) || message["method"] !== "notifications/cancelled") return;
-  const id = isObject(message["params"]) ? idOf({ id: message["params"]["requestId"] }) : null;
-  if (id !== null && session.single.has(id)) session.transport.closeSSEStream(id);
-}
+const unknownSession = (body: unknown): Response => rpcError(404, -32001, "Session not found", idOf(body));
 
 const tooManySessions = (body: unknown): Response =>
   rpcError(503, -32000, "Too many sessions are open; try again later", idOf(body), { "retry-after": "5" });
@@ -238,24 +199,4 @@ function withFullAccept(request: Request): Request {
   const headers = new Headers(request.headers);
   headers.set("accept", "application/json, text/event-stream");
   return new Request(request.url, { method: request.method, headers, signal: request.signal });
-}
-
-/** Calls `done` once, when the response's body has been read, cancelled, or if there is none. */
-function whenEnded(response: Response, done: () => void): Response {
-  if (response.body === null) {
-    done();
-    return response;
-  }
-  const reader = (response.body as ReadableStream<Uint8Array>).getReader();
-  const body = new ReadableStream<Uint8Array>({
-    async pull(controller) {
-      const { done: ended, value } = await reader.read();
-      if (ended) controller.close();
-      else controller.enqueue(value);
-    },
-    cancel: (reason) => reader.cancel(reason),
-  });
-  // Settles however the body ends: read to its end, cancelled, or failed.
-  reader.closed.then(done, done);
-  return new Response(body, response);
 }

@@ -13,13 +13,8 @@ interface Declaration {
 
 const declarations = new WeakMap<JsonSchema, readonly Declaration[]>();
 
-/** Headers and body disagree. JSON-RPC code -32020, HTTP 400. */
-export interface ParamMismatch {
-  readonly message: string;
-}
-
-/** Compares the headers with the arguments of a tools/call for `tool`. */
-export function paramMismatch(tool: Tool, args: unknown, headers: Headers): ParamMismatch | undefined {
+/** How the headers of a tools/call for `tool` disagree with its arguments, if they do. */
+export function paramMismatch(tool: Tool, args: unknown, headers: Headers): string | undefined {
   for (const declaration of declarationsOf(tool.inputSchema)) {
     const value = valueAt(args, declaration.path);
     if (value === undefined || value === null) continue;
@@ -28,15 +23,14 @@ export function paramMismatch(tool: Tool, args: unknown, headers: Headers): Para
     const name = `Mcp-Param-${declaration.header}`;
     const given = headers.get(name);
     const where = declaration.path.join(".");
-    if (given === null)
-      return { message: `Header mismatch: ${name} is missing, the body has a value at ${where}` };
+    if (given === null) return `Header mismatch: ${name} is missing, the body has a value at ${where}`;
     const decoded = decodeParam(given);
-    if (decoded === undefined) return { message: `Header mismatch: ${name} is not valid base64` };
+    if (decoded === undefined) return `Header mismatch: ${name} is not valid base64`;
     const equal =
       declaration.numeric && typeof value === "number" && decimal.test(decoded)
         ? Number(decoded) === value
         : decoded === expected;
-    if (!equal) return { message: `Header mismatch: ${name} differs from the body at ${where}` };
+    if (!equal) return `Header mismatch: ${name} differs from the body at ${where}`;
   }
   return undefined;
 }

@@ -1,8 +1,8 @@
 /**
- * Plain answers for the older revisions: the SDK's session transport always frames an answer as a stream; a stream
- * whose first event is already the final response becomes a JSON answer. One that begins with a notification, or with a
- * keep-alive comment, stays a stream.
+ * Plain answers: the SDK frames an answer as a stream, so that it can be kept alive; a stream that holds nothing but the
+ * final response becomes a JSON answer. One that begins with a notification, or with a keep-alive comment, stays a stream.
  */
+import { isObject } from "../core/json.ts";
 
 const frameEnd = "\n\n";
 
@@ -17,62 +17,59 @@ export async function plainWherePossible(response: Response, mode: "auto" | "jso
   const reader = (response.body as ReadableStream<Uint8Array>).getReader();
   const decoder = new TextDecoder();
   const read: Uint8Array[] = [];
-  let text = "";
+  const answers: string[] = [];
+  let rest = "";
   for (;;) {
     const { done, value } = await reader.read();
     if (done) break;
-    read.push(value);
-    text += decoder.decode(value, { stream: true });
-    if (mode === "auto" && !completeFrames(text).every(isResponse)) {
-      return new Response(continued(read, reader), response);
+    if (mode === "auto") read.push(value);
+    const frames = (rest + decoder.decode(value, { stream: true })).split(frameEnd);
+    rest = frames.pop() ?? "";
+    for (const frame of frames) {
+      const data = dataOf(frame);
+      if (isAnswer(data)) answers.push(data);
+      else if (mode === "auto") return new Response(continued(read, reader), response);
     }
   }
-  const messages = text.split(frameEnd).map(dataOf).filter(isMessage);
-  const answers = messages.filter((message) => "result" in message || "error" in message);
-  if (answers.length === 0) return new Response(continued(read, undefined), response);
+  // A cancelled request has no answer.
+  if (answers.length === 0) return new Response("", response);
   const headers = new Headers(response.headers);
   headers.set("content-type", "application/json");
   headers.delete("connection");
   headers.delete("x-accel-buffering");
-  const body = answers.length === 1 ? answers[0] : answers;
-  return new Response(JSON.stringify(body), { status: response.status, headers });
+  const body = answers.length === 1 ? answers[0] : `[${answers.join(",")}]`;
+  return new Response(body, { status: response.status, headers });
 }
 
-const completeFrames = (text: string): string[] => text.split(frameEnd).slice(0, -1);
-
-/** The JSON of a frame's data lines; undefined for a comment. */
-function dataOf(frame: string): unknown {
-  const data = frame
+/** The data lines of a frame; empty for a comment. */
+function dataOf(frame: string): string {
+  return frame
     .split("\n")
     .filter((line) => line.startsWith("data: "))
     .map((line) => line.slice("data: ".length))
     .join("\n");
-  return data === "" ? undefined : JSON.parse(data);
 }
 
-const isMessage = (value: unknown): value is object => typeof value === "object" && value !== null;
-
-function isResponse(frame: string): boolean {
-  const message = dataOf(frame);
-  return isMessage(message) && ("result" in message || "error" in message);
+function isAnswer(data: string): boolean {
+  if (data === "") return false;
+  const message: unknown = JSON.parse(data);
+  return isObject(message) && ("result" in message || "error" in message);
 }
 
 /** What was read so far, then the rest. Cancelling it cancels the source. */
 function continued(
   read: readonly Uint8Array[],
-  reader: ReadableStreamDefaultReader<Uint8Array> | undefined,
+  reader: ReadableStreamDefaultReader<Uint8Array>,
 ): ReadableStream<Uint8Array> {
   return new ReadableStream<Uint8Array>({
     start(controller) {
       for (const chunk of read) controller.enqueue(chunk);
-      if (reader === undefined) controller.close();
     },
     async pull(controller) {
-      const next = await reader?.read();
-      if (next === undefined) return;
-      if (next.done) controller.close();
-      else controller.enqueue(next.value);
+      const { done, value } = await reader.read();
+      if (done) controller.close();
+      else controller.enqueue(value);
     },
-    cancel: (reason) => reader?.cancel(reason),
+    cancel: (reason) => reader.cancel(reason),
   });
 }

@@ -2,13 +2,21 @@
  * The SDK's low-level Server, filled from a snapshot. Owns tools/list, tools/call and how an outcome looks to an MCP
  * client. Does not own: transports, sessions, or who may connect.
  */
-import { ProtocolError, ProtocolErrorCode, Server, type ServerContext } from "@modelcontextprotocol/server";
+import {
+  ProtocolError,
+  ProtocolErrorCode,
+  Server,
+  type JSONRPCRequest,
+  type Result,
+  type ServerContext,
+} from "@modelcontextprotocol/server";
 import { randomUUID } from "node:crypto";
-import { ToolNotFoundError } from "../core/errors.ts";
+import { messageOf, ToolNotFoundError } from "../core/errors.ts";
 import type { Logger } from "../core/log.ts";
-import { isObject } from "../core/json.ts";
+import { isObject, type JsonValue } from "../core/json.ts";
 import type { CallTool, Principal, ToolCall, ToolResult } from "../tools/call.ts";
 import type { Snapshot } from "../tools/catalog.ts";
+import type { Progress, ToolLogLevel } from "../tools/tool.ts";
 import { pageOf } from "./definition.ts";
 
 export interface ServerInfo {
@@ -36,7 +44,7 @@ const listTtlMs = 0;
 /** A server that is not connected yet. Free of side effects: the stdio entry makes one for a probe and drops it. */
 export function buildServer(deps: ServerDeps): Server {
   const cacheHint = { ttlMs: listTtlMs, cacheScope: deps.cacheScope };
-  const server = new Server(deps.info, {
+  const server = new ToolServer(deps.info, {
     capabilities: { tools: { listChanged: true }, logging: {} },
     ...(deps.instructions !== undefined && { instructions: deps.instructions }),
     cacheHints: { "tools/list": cacheHint, "server/discover": cacheHint },
@@ -49,14 +57,85 @@ export function buildServer(deps: ServerDeps): Server {
   });
   server.setRequestHandler("tools/call", async (request, context) => {
     const { name, arguments: args } = request.params;
-    const result = await deps.call(toolCall(name, args, context), context.mcpReq.signal);
-    if (result.failure instanceof ToolNotFoundError) {
-      throw new ProtocolError(ProtocolErrorCode.InvalidParams, result.failure.message);
-    }
+    // Of the snapshot that the call is made from: the tool may be another, or gone, when it has answered.
     const outputSchema = deps.snapshot().byName.get(name)?.outputSchema;
-    return server.projectCallToolResult(resultOnWire(result), outputSchema);
+    const notices = new Notices(context, name);
+    try {
+      const result = await deps.call(toolCall(name, args, context, notices), context.mcpReq.signal);
+      if (result.failure instanceof ToolNotFoundError) {
+        throw new ProtocolError(ProtocolErrorCode.InvalidParams, result.failure.message);
+      }
+      return server.projectCallToolResult(resultOnWire(result), outputSchema);
+    } catch (error) {
+      if (error instanceof ProtocolError) throw error;
+      deps.log.error({ err: error, tool: name }, "a call failed that should have had an outcome");
+      throw new ProtocolError(ProtocolErrorCode.InternalError, "Internal error");
+    } finally {
+      notices.end();
+    }
   });
   return server;
+}
+
+/** Answers params that break a method's schema with -32602, where the SDK takes them for a fault of ours. */
+class ToolServer extends Server {
+  protected override _wrapHandler(
+    method: string,
+    handler: (request: JSONRPCRequest, context: ServerContext) => Promise<Result>,
+  ): (request: JSONRPCRequest, context: ServerContext) => Promise<Result> {
+    const wrapped = super._wrapHandler(method, handler);
+    return async (request, context) => {
+      try {
+        return await wrapped(request, context);
+      } catch (error) {
+        // The handlers throw nothing else; so it comes from the schema's check, which deep nesting overflows.
+        if (error instanceof ProtocolError) throw error;
+        const problem = error instanceof RangeError ? "they are nested too deeply" : messageOf(error);
+        throw new ProtocolError(ProtocolErrorCode.InvalidParams, `Invalid params of ${method}: ${problem}`);
+      }
+    };
+  }
+}
+
+/**
+ * What a running tool tells its client. Ends with the call: nothing about it may follow its answer or its cancellation
+ * (MCP, utilities/progress and cancellation).
+ */
+class Notices {
+  readonly #context: ServerContext;
+  readonly #tool: string;
+  #isOver = false;
+  #progress = -Infinity;
+
+  constructor(context: ServerContext, tool: string) {
+    this.#context = context;
+    this.#tool = tool;
+  }
+
+  /** Progress that does not increase is left out, as the protocol demands. */
+  progress(progressToken: string | number, { done, total, message }: Progress): void {
+    if (this.#isEnded() || !Number.isFinite(done) || done <= this.#progress) return;
+    this.#progress = done;
+    const params = {
+      progressToken,
+      progress: done,
+      ...(total !== undefined && Number.isFinite(total) && { total }),
+      ...(message !== undefined && { message }),
+    };
+    this.#context.mcpReq.notify({ method: "notifications/progress", params }).catch(ignoreClosed);
+  }
+
+  log(level: ToolLogLevel, data: JsonValue): void {
+    if (!this.#isEnded()) this.#context.mcpReq.log(level, data, this.#tool).catch(ignoreClosed);
+  }
+
+  end(): void {
+    this.#isOver = true;
+  }
+
+  #isEnded(): boolean {
+    return this.#isOver || this.#context.mcpReq.signal.aborted;
+  }
 }
 
 type WireResult = Parameters<Server["projectCallToolResult"]>[0];
@@ -70,7 +149,12 @@ function resultOnWire(result: ToolResult): WireResult {
   };
 }
 
-function toolCall(name: string, args: Record<string, unknown> | undefined, context: ServerContext): ToolCall {
+function toolCall(
+  name: string,
+  args: Record<string, unknown> | undefined,
+  context: ServerContext,
+  notices: Notices,
+): ToolCall {
   const { progressToken, ...meta } = context.mcpReq._meta ?? {};
   const principal = principalOf(context);
   return {
@@ -80,19 +164,9 @@ function toolCall(name: string, args: Record<string, unknown> | undefined, conte
     meta,
     ...(principal !== undefined && { principal }),
     ...(progressToken !== undefined && {
-      onProgress: ({ done, total, message }) => {
-        const params = {
-          progressToken,
-          progress: done,
-          ...(total !== undefined && { total }),
-          ...(message !== undefined && { message }),
-        };
-        context.mcpReq.notify({ method: "notifications/progress", params }).catch(ignoreClosed);
-      },
+      onProgress: (progress) => notices.progress(progressToken, progress),
     }),
-    onLog: (level, data) => {
-      context.mcpReq.log(level, data, name).catch(ignoreClosed);
-    },
+    onLog: (level, data) => notices.log(level, data),
   };
 }
 

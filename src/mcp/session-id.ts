@@ -35,21 +35,22 @@ export class SessionIds {
         randomBytes(16).toString("base64url"),
       ]),
     ).toString("base64url");
-    return `${payload}.${this.#sign(payload).toString("base64url")}`;
+    return `${payload}.${this.#sign(payload)}`;
   }
 
   /** @returns undefined for an id that was not signed with this secret */
   read(id: string): SessionClaims | undefined {
     const [payload, signature, ...rest] = id.split(".");
     if (payload === undefined || signature === undefined || rest.length > 0) return undefined;
-    const given = Buffer.from(signature, "base64url");
-    const expected = this.#sign(payload);
+    // Compared as text: many texts decode to one signature, and an id that was ended must not come back as another.
+    const given = Buffer.from(signature);
+    const expected = Buffer.from(this.#sign(payload));
     if (given.length !== expected.length || !timingSafeEqual(given, expected)) return undefined;
     return claimsOf(JSON.parse(Buffer.from(payload, "base64url").toString("utf8")));
   }
 
-  #sign(payload: string): Buffer {
-    return createHmac("sha256", this.#secret).update(payload).digest();
+  #sign(payload: string): string {
+    return createHmac("sha256", this.#secret).update(payload).digest("base64url");
   }
 }
 

@@ -5,19 +5,16 @@
  * 2. An id signed with our secret that is not in the table is taken over, unless it was ended here or is too old.
  * 3. A session without an open stream is ended after `ttlSeconds` without a request.
  * 4. At the limit the session idle for longest gives way; it can be taken over again. Where every one is in use a
- *    new one is refused.
+ *    new one is refused. One that is about to be taken over counts.
+ * 5. A session is in the table only when it can serve, and is handed out held: nothing ends it before its use.
  */
-import {
-  SUPPORTED_PROTOCOL_VERSIONS,
-  WebStandardStreamableHTTPServerTransport,
-  type AuthInfo,
-  type Server,
-} from "@modelcontextprotocol/server";
+import { SUPPORTED_PROTOCOL_VERSIONS, type AuthInfo, type Server } from "@modelcontextprotocol/server";
 import { createHash, randomUUID } from "node:crypto";
 import type { Clock } from "../core/clock.ts";
+import { messageOf } from "../core/errors.ts";
 import type { Logger } from "../core/log.ts";
 import type { Principal } from "../tools/call.ts";
-import type { RpcId } from "./message.ts";
+import { Session } from "./session.ts";
 import { SessionIds } from "./session-id.ts";
 
 export interface SessionOptions {
@@ -34,29 +31,15 @@ export interface SessionDeps extends SessionOptions {
   readonly log: Logger;
 }
 
-/** Revisions that `initialize` negotiates, newest first as the SDK lists them. */
+/** Revisions that `initialize` negotiates, newest first. */
 export const legacyRevisions: readonly string[] = SUPPORTED_PROTOCOL_VERSIONS;
 const latestLegacy = legacyRevisions[0] ?? "2025-11-25";
 
-/** Ids are refused after a day, however busy the session. */
+/** Above this age, in seconds, an id is not taken over: by then it may be forgotten that it was ended. */
 const maxAgeSeconds = 24 * 3600;
 /** Ended ids remembered; the oldest are forgotten first. */
 const maxEnded = 100_000;
 const sweepMs = 1000;
-
-/** One session. The SDK's transport and server hold its protocol state. */
-export interface Session {
-  readonly id: string;
-  readonly principal: string;
-  readonly transport: WebStandardStreamableHTTPServerTransport;
-  readonly server: Server;
-  /** Requests and streams under way. */
-  busy: number;
-  /** Ids of the requests under way that did not come in a batch: no other answer needs their stream. */
-  readonly single: Set<RpcId>;
-  /** Monotonic ms. */
-  lastUsed: number;
-}
 
 export type Lookup =
   | { readonly kind: "found"; readonly session: Session }
@@ -70,8 +53,9 @@ export class Sessions {
   readonly #sessions = new Map<string, Session>();
   /** Digest of an ended id -> seconds since the epoch when it may be forgotten. */
   readonly #ended = new Map<string, number>();
-  readonly #adopting = new Map<string, Promise<Lookup>>();
+  readonly #adopting = new Map<string, Promise<void>>();
   readonly #sweeper: NodeJS.Timeout;
+  #isClosed = false;
 
   constructor(deps: SessionDeps) {
     this.#deps = deps;
@@ -84,7 +68,7 @@ export class Sessions {
     return this.#sessions.size;
   }
 
-  /** A new session for an `initialize` that asks for `revision`; undefined at the limit. (4) */
+  /** A new session, held, for an `initialize` that asks for `revision`; undefined at the limit. (4) (5) */
   async open(revision: unknown, principal: Principal): Promise<Session | undefined> {
     if (!this.#makeRoom()) return undefined;
     const id = this.#ids.create({
@@ -93,70 +77,81 @@ export class Sessions {
       principal: principal.name,
       replica: this.#replica,
     });
-    return this.#add(id, principal.name);
+    const session = this.#make(id, principal);
+    session.hold();
+    // At once, so that it counts. Nobody else knows its id yet.
+    this.#sessions.set(id, session);
+    await session.connect();
+    return session;
   }
 
-  /** The session of a request's id. (1) (2) */
-  async find(id: string, principal: Principal, authInfo: AuthInfo): Promise<Lookup> {
+  /** The session of a request's id, held. (1) (2) (5) */
+  async acquire(id: string, principal: Principal, authInfo: AuthInfo): Promise<Lookup> {
+    if (!this.#knows(id, principal)) return { kind: "unknown" };
+    if (!this.#sessions.has(id)) {
+      let adoption = this.#adopting.get(id);
+      if (adoption === undefined) {
+        if (!this.#makeRoom()) return { kind: "full" };
+        adoption = this.#adopt(id, principal, authInfo).finally(() => this.#adopting.delete(id));
+        this.#adopting.set(id, adoption);
+      }
+      await adoption;
+    }
     const session = this.#sessions.get(id);
-    if (session !== undefined)
-      return session.principal === principal.name ? { kind: "found", session } : { kind: "unknown" };
-    const claims = this.#ids.read(id);
-    if (claims?.principal !== principal.name || this.#ended.has(digest(id))) return { kind: "unknown" };
-    if (secondsNow() - claims.issuedAt > maxAgeSeconds) return { kind: "unknown" };
-    let adoption = this.#adopting.get(id);
-    if (adoption === undefined) {
-      adoption = this.#adopt(id, claims.revision, principal, authInfo).finally(() =>
-        this.#adopting.delete(id),
-      );
-      this.#adopting.set(id, adoption);
-    }
-    return adoption;
+    // Ended, or given up for another, while it was taken over.
+    if (session === undefined) return { kind: this.#knows(id, principal) ? "full" : "unknown" };
+    session.hold();
+    return { kind: "found", session };
   }
 
-  /** Ends a session for good; its id is refused from now on. */
-  async end(session: Session): Promise<void> {
-    this.#ended.set(digest(session.id), secondsNow() + maxAgeSeconds);
-    if (this.#ended.size > maxEnded) {
-      const oldest = this.#ended.keys().next().value;
-      if (oldest !== undefined) this.#ended.delete(oldest);
-    }
-    await this.#drop(session);
+  /**
+   * Ends a session for good, here or not: its id is refused from now on.
+   *
+   * @returns false where there is no such session
+   */
+  async end(id: string, principal: Principal): Promise<boolean> {
+    if (!this.#knows(id, principal)) return false;
+    this.#remember(id);
+    await this.#drop(id);
+    return true;
   }
 
   /** Tells every session that the list of tools changed. */
   toolsChanged(): void {
     for (const session of this.#sessions.values()) {
-      session.server.sendToolListChanged().catch((error: unknown) => {
-        this.#deps.log.debug({ err: String(error) }, "a session could not be told of changed tools");
-      });
+      session.toolsChanged().catch(this.#logged("a session could not be told of changed tools"));
     }
   }
 
   /** Closes the streams that wait for notifications; calls go on. */
   endStreams(): void {
-    for (const session of this.#sessions.values()) session.transport.closeStandaloneSSEStream();
+    for (const session of this.#sessions.values()) session.endStream();
   }
 
   async close(): Promise<void> {
+    this.#isClosed = true;
     clearInterval(this.#sweeper);
-    await Promise.all([...this.#sessions.values()].map((session) => this.#drop(session)));
+    await Promise.all([...this.#sessions.keys()].map((id) => this.#drop(id)));
   }
 
-  async #add(id: string, principal: string): Promise<Session> {
-    const server = this.#deps.build();
-    const transport = new WebStandardStreamableHTTPServerTransport({ sessionIdGenerator: () => id });
-    await server.connect(transport);
-    const lastUsed = this.#deps.clock.now();
-    const session: Session = { id, principal, transport, server, busy: 0, single: new Set(), lastUsed };
-    this.#sessions.set(id, session);
-    return session;
+  /** Whether this principal may use the id, here or by taking it over. */
+  #knows(id: string, principal: Principal): boolean {
+    const session = this.#sessions.get(id);
+    if (session !== undefined) return session.principal === principal.name;
+    const claims = this.#ids.read(id);
+    if (claims?.principal !== principal.name || this.#ended.has(digest(id))) return false;
+    return secondsNow() - claims.issuedAt <= maxAgeSeconds;
   }
 
-  /** Brings a fresh server to the state that `initialize` and `initialized` leave behind. */
-  async #adopt(id: string, revision: string, principal: Principal, authInfo: AuthInfo): Promise<Lookup> {
-    if (!this.#makeRoom()) return { kind: "full" };
-    const session = await this.#add(id, principal.name);
+  #make(id: string, principal: Principal): Session {
+    return new Session(id, principal.name, this.#deps.build(), this.#deps.clock);
+  }
+
+  /** Brings a fresh server to the state that `initialize` and `initialized` leave behind, then into the table. (5) */
+  async #adopt(id: string, principal: Principal, authInfo: AuthInfo): Promise<void> {
+    const revision = this.#ids.read(id)?.revision ?? latestLegacy;
+    const session = this.#make(id, principal);
+    await session.connect();
     const initialize = {
       jsonrpc: "2.0",
       id: "onex-adopt",
@@ -172,42 +167,64 @@ export class Sessions {
           "mcp-session-id": id,
         },
       });
-      const response = await session.transport.handleRequest(request, { parsedBody, authInfo });
+      session.hold();
+      const response = await session.fetch(request, { parsedBody, authInfo });
       await response.text();
     }
+    if (this.#isClosed || !this.#knows(id, principal)) {
+      await session.close();
+      return;
+    }
+    this.#sessions.set(id, session);
     this.#deps.log.debug({ principal: principal.name, revision }, "took over a session");
-    return { kind: "found", session };
   }
 
-  async #drop(session: Session): Promise<void> {
-    this.#sessions.delete(session.id);
-    await session.server.close();
+  #remember(id: string): void {
+    this.#ended.set(digest(id), secondsNow() + maxAgeSeconds);
+    if (this.#ended.size <= maxEnded) return;
+    const oldest = this.#ended.keys().next().value;
+    if (oldest !== undefined) this.#ended.delete(oldest);
+  }
+
+  async #drop(id: string): Promise<void> {
+    const session = this.#sessions.get(id);
+    this.#sessions.delete(id);
+    await session?.close();
   }
 
   /** (4) */
   #makeRoom(): boolean {
-    if (this.#sessions.size < this.#deps.max) return true;
-    let longestIdle: Session | undefined;
-    for (const session of this.#sessions.values()) {
-      if (session.busy > 0) continue;
-      if (longestIdle === undefined || session.lastUsed < longestIdle.lastUsed) longestIdle = session;
+    if (this.#isClosed) return false;
+    if (this.#sessions.size + this.#adopting.size < this.#deps.max) return true;
+    let longestIdle: string | undefined;
+    let since = Infinity;
+    for (const { id, idleSince } of this.#sessions.values()) {
+      if (idleSince === undefined || idleSince >= since) continue;
+      longestIdle = id;
+      since = idleSince;
     }
     if (longestIdle === undefined) return false;
-    void this.#drop(longestIdle);
+    this.#drop(longestIdle).catch(this.#logged("a session could not be closed"));
     return true;
   }
 
   /** (3) */
   #sweep(): void {
     const oldest = this.#deps.clock.now() - this.#deps.ttlSeconds * 1000;
-    for (const session of this.#sessions.values()) {
-      if (session.busy === 0 && session.lastUsed <= oldest) void this.end(session);
+    for (const { id, idleSince } of this.#sessions.values()) {
+      if (idleSince === undefined || idleSince > oldest) continue;
+      this.#remember(id);
+      this.#drop(id).catch(this.#logged("a session could not be closed"));
     }
     const now = secondsNow();
     for (const [id, until] of this.#ended) {
       if (until > now) break;
       this.#ended.delete(id);
     }
+  }
+
+  #logged(message: string): (error: unknown) => void {
+    return (error) => this.#deps.log.debug({ err: messageOf(error) }, message);
   }
 }
 

@@ -12,7 +12,7 @@ export interface StdioOptions extends ServerDeps {
 }
 
 export interface StdioConnection {
-  /** Settles when the client has closed its end, or after `close()`. */
+  /** Settles when the client has closed its end, cannot be written to, or sends more than can be read; or after `close()`. */
   readonly closed: Promise<undefined>;
   close(): Promise<void>;
 }
@@ -33,23 +33,29 @@ export function serveOverStdio(options: StdioOptions): StdioConnection {
       });
     }
   });
-  const transport = new StdioServerTransport(options.stdin, options.stdout);
+  const { promise: closed, resolve } = Promise.withResolvers<undefined>();
+  const transport = new ObservedTransport(options.stdin, options.stdout, () => {
+    stopListening();
+    resolve(undefined);
+  });
   const handle = serveStdio(build, {
     transport,
     onerror: (error) => options.log.debug({ err: error.message }, "MCP message refused"),
   });
-  const { promise: closed, resolve } = Promise.withResolvers<undefined>();
-  const end = (): void => {
-    stopListening();
-    resolve(undefined);
-  };
-  options.stdin.once("end", end);
-  options.stdin.once("close", end);
-  return {
-    closed,
-    async close() {
-      end();
-      await handle.close();
-    },
-  };
+  return { closed, close: () => handle.close() };
+}
+
+/** Says when it is closed: whatever ends the connection goes through here. */
+class ObservedTransport extends StdioServerTransport {
+  readonly #onClosed: () => void;
+
+  constructor(stdin: Readable, stdout: Writable, onClosed: () => void) {
+    super(stdin, stdout);
+    this.#onClosed = onClosed;
+  }
+
+  override async close(): Promise<void> {
+    await super.close();
+    this.#onClosed();
+  }
 }

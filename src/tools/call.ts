@@ -2,7 +2,7 @@
  * One call of a tool and its outcome. Owns the signature that everything wraps: `(call, signal) => Promise<ToolResult>`.
  * Outcomes are values: a call resolves, with `failure` set where it was not the tool itself that answered.
  */
-import type { OnexError } from "../core/errors.ts";
+import { OnexError, toOnexError } from "../core/errors.ts";
 import type { JsonValue } from "../core/json.ts";
 import type { Progress, Tool, ToolLogLevel } from "./tool.ts";
 
@@ -42,9 +42,7 @@ export type CallTool = (call: ToolCall, signal: AbortSignal) => Promise<ToolResu
 /** Executes the tools of one kind. */
 export interface Backend {
   call(tool: Tool, call: ToolCall, signal: AbortSignal): Promise<ToolResult>;
-  /** Lets running work finish and frees what is held. */
-  close(): Promise<void>;
-  /** Ends running work now. */
+  /** Ends running work now and frees what is held. Whoever wants to drain waits for its calls first. */
   destroy(reason: Error): Promise<void>;
 }
 
@@ -56,6 +54,12 @@ export const textResult = (text: string, isError = false): ToolResult => ({
 /** The runtime's own answer to a call: an `isError` result whose text is safe to show. */
 export function failureResult(failure: OnexError, text: string = failure.message): ToolResult {
   return { content: [{ type: "text", text }], isError: true, failure };
+}
+
+/** The same for anything thrown. What a foreign error says may hold internals: the client reads the table's text. */
+export function thrownResult(thrown: unknown): ToolResult {
+  const failure = toOnexError(thrown);
+  return failureResult(failure, thrown instanceof OnexError ? failure.message : failure.publicMessage);
 }
 
 const contentMark = Symbol.for("onex-runtime.content");

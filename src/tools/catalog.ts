@@ -1,6 +1,6 @@
 /**
- * The catalog: folds the records of every source into one immutable snapshot. Owns precedence, name conflicts, tag
- * filters and the limit. Does not own: where records come from, or how tools are executed.
+ * The catalog: folds the records of every source into one immutable snapshot. Owns the records, and what a change of
+ * them means. Does not own: who is served (`precedence.ts`), where records come from, or how tools are executed.
  *
  * Invariants, cited below as (n):
  * 1. A snapshot is frozen and replaced whole; its generation is one more than the last.
@@ -8,11 +8,14 @@
  * 3. Of several owners of one name the first by (source, owner in byte order) is served, the others are withheld.
  * 4. One `apply` is at most one new snapshot and one notification; a change that leaves the list as it was is none.
  * 5. A tool that a filter or the limit keeps out is in `withheld` with its reason.
+ * 6. A change judges the names that it speaks of, however many tools there are.
  */
 import { messageOf } from "../core/errors.ts";
 import { silentLogger, type Logger } from "../core/log.ts";
-import { sourceKinds, type Tool } from "./tool.ts";
+import { withReplaced } from "./name-order.ts";
+import { byPrecedence, judge, type Refused, withinLimit } from "./precedence.ts";
 import type { SourceChange, ToolRecord } from "./source.ts";
+import type { Tool } from "./tool.ts";
 
 export interface CatalogOptions {
   /** 1..100000. Default 100. */
@@ -44,27 +47,19 @@ export interface Snapshot {
 
 export type SnapshotListener = (snapshot: Snapshot) => void;
 
-const emptySnapshot: Snapshot = Object.freeze({ generation: 0, tools: [], byName: new Map(), withheld: [] });
-
-/** As the UTF-8 bytes compare, without making them: every change sorts every name. */
-export function byteOrder(a: string, b: string): number {
-  const shorter = Math.min(a.length, b.length);
-  for (let index = 0; index < shorter; index += 1) {
-    const left = a.charCodeAt(index);
-    const right = b.charCodeAt(index);
-    if (left !== right) return codePointRank(left) - codePointRank(right);
-  }
-  return a.length - b.length;
-}
-
-/** Surrogates stand for code points above U+FFFF, but their units are below those of U+E000..U+FFFF. */
-const codePointRank = (unit: number): number => (unit >= 0xd800 && unit <= 0xdfff ? unit + 0x10000 : unit);
-
 export class Catalog {
   readonly #options: Required<CatalogOptions>;
   readonly #records = new Map<string, Map<string, ToolRecord>>();
+  /** Every tool that claims a name. */
+  readonly #claims = new Map<string, readonly Tool[]>();
+  /** The first claim of each name that no tag keeps out; by name. */
+  #holders: readonly Tool[] = [];
+  /** The other claims, where there are any. */
+  readonly #refused = new Map<string, readonly Refused[]>();
+  /** The holders beyond the limit, by precedence. */
+  #surplus: readonly Tool[] = [];
   readonly #listeners = new Set<SnapshotListener>();
-  #snapshot: Snapshot = emptySnapshot;
+  #snapshot: Snapshot = snapshotOf(0, [], []);
 
   constructor(options: CatalogOptions = {}) {
     this.#options = {
@@ -85,7 +80,7 @@ export class Catalog {
     return this.#snapshot;
   }
 
-  /** Calls `listener` after every new snapshot. The value ends it. */
+  /** Calls `listener` whenever the list of tools has changed. The value ends it. */
   onChange(listener: SnapshotListener): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
@@ -93,19 +88,27 @@ export class Catalog {
 
   /** Folds one source's change in. (2) (4) */
   apply(source: string, change: SourceChange): void {
-    let records = this.#records.get(source);
-    if (records === undefined) {
-      records = new Map();
-      this.#records.set(source, records);
+    const records = this.#records.get(source) ?? new Map<string, ToolRecord>();
+    this.#records.set(source, records);
+    const touched = new Set<string>();
+    for (const key of change.remove) {
+      this.#unclaim(records.get(key)?.tool, touched);
+      records.delete(key);
     }
-    for (const key of change.remove) records.delete(key);
-    for (const record of change.put) records.set(record.key, record);
-    this.#rebuild();
+    for (const record of change.put) {
+      const { key, tool } = record;
+      this.#unclaim(records.get(key)?.tool, touched);
+      records.set(key, record);
+      this.#claims.set(tool.name, [...(this.#claims.get(tool.name) ?? []), tool]);
+      touched.add(tool.name);
+    }
+    this.#settle(touched);
   }
 
   /** Forgets all records of one source. */
   clear(source: string): void {
-    if (this.#records.delete(source)) this.#rebuild();
+    this.apply(source, { put: [], remove: [...(this.#records.get(source)?.keys() ?? [])] });
+    this.#records.delete(source);
   }
 
   /** Whether a record is held under this source and key. */
@@ -113,14 +116,58 @@ export class Catalog {
     return this.#records.get(source)?.has(key) ?? false;
   }
 
-  #rebuild(): void {
+  #unclaim(tool: Tool | undefined, touched: Set<string>): void {
+    if (tool === undefined) return;
+    const claims = this.#claims.get(tool.name) ?? [];
+    const others = claims.toSpliced(claims.indexOf(tool), 1);
+    if (others.length === 0) this.#claims.delete(tool.name);
+    else this.#claims.set(tool.name, others);
+    touched.add(tool.name);
+  }
+
+  /** (6) */
+  #settle(touched: ReadonlySet<string>): void {
+    const holders = new Map<string, Tool | undefined>();
+    let sameRefused = true;
+    for (const name of touched) {
+      const { holder, refused } = judge(this.#claims.get(name) ?? [], this.#options);
+      holders.set(name, holder);
+      sameRefused &&= sameItems(refused, this.#refused.get(name) ?? [], sameRefusal);
+      if (refused.length === 0) this.#refused.delete(name);
+      else this.#refused.set(name, refused);
+    }
+    this.#holders = withReplaced(this.#holders, holders);
+    const { served, surplus } = withinLimit(this.#holders, this.#options.maxTools);
+    const sameWithheld = sameRefused && sameItems(surplus, this.#surplus, sameTool);
+    this.#surplus = surplus;
+    this.#publish(served, sameWithheld);
+  }
+
+  /** (1) (4) */
+  #publish(served: readonly Tool[], sameWithheld: boolean): void {
     const before = this.#snapshot;
-    const next = fold(this.#records.values(), this.#options, before);
-    const sameList = sameItems(next.tools, before.tools, sameTool);
-    if (sameList && sameItems(next.withheld, before.withheld, sameEntry)) return;
-    this.#snapshot = Object.freeze({ ...next, generation: before.generation + 1 });
+    const sameList = sameItems(served, before.tools, sameTool);
+    if (sameList && sameWithheld) return;
+    this.#snapshot = snapshotOf(
+      before.generation + 1,
+      sameList ? before.tools : served,
+      sameWithheld ? before.withheld : this.#withheld(),
+    );
     if (sameList) return;
     for (const listener of [...this.#listeners]) this.#tell(listener);
+  }
+
+  /** In order of precedence. (5) */
+  #withheld(): Withheld[] {
+    const limit = `max_tools (${this.#options.maxTools}) is reached`;
+    const absent = new Set(this.#surplus.map(({ name }) => name));
+    const entries = this.#surplus.map((tool) => ({ tool, reason: limit }));
+    for (const { tool, reason, isRival } of [...this.#refused.values()].flat()) {
+      entries.push({ tool, reason: isRival && absent.has(tool.name) ? limit : reason });
+    }
+    return entries
+      .sort((a, b) => byPrecedence(a.tool, b.tool))
+      .map(({ tool: { name, source, owner }, reason }) => ({ name, source, owner, reason }));
   }
 
   /** A listener's fault is its own: it is logged, and the others are told. */
@@ -133,70 +180,31 @@ export class Catalog {
   }
 }
 
-/** @param before spares work, and has no influence on the result */
-function fold(
-  sources: Iterable<ReadonlyMap<string, ToolRecord>>,
-  options: Required<CatalogOptions>,
-  before: Snapshot,
-): Omit<Snapshot, "generation"> {
-  const candidates: Tool[] = [];
-  for (const records of sources) for (const { tool } of records.values()) candidates.push(tool);
-  candidates.sort(byPrecedence);
-  const withheld: Withheld[] = [];
-  const withhold = (tool: Tool, reason: string): void => {
-    withheld.push({ name: tool.name, source: tool.source, owner: tool.owner, reason });
-  };
-  const served = new Map<string, Tool>();
-  for (const tool of candidates) {
-    const tagReason = refusedByTags(tool, options);
-    const holder = served.get(tool.name);
-    if (tagReason !== undefined) withhold(tool, tagReason);
-    else if (holder !== undefined) withhold(tool, `the name is served by ${holder.source} ${holder.owner}`);
-    else if (served.size >= options.maxTools) withhold(tool, `max_tools (${options.maxTools}) is reached`);
-    else served.set(tool.name, tool);
-  }
-  return {
-    tools: Object.freeze(sortedByName(served, before)),
-    byName: served,
+function snapshotOf(generation: number, tools: readonly Tool[], withheld: readonly Withheld[]): Snapshot {
+  let byName: ReadonlyMap<string, Tool> | undefined;
+  return Object.freeze({
+    generation,
+    tools: Object.freeze(tools),
     withheld: Object.freeze(withheld),
-  };
+    // Made when it is first asked for: of many changes in a row most snapshots are never read.
+    get byName() {
+      byName ??= new Map(tools.map((tool) => [tool.name, tool]));
+      return byName;
+    },
+  });
 }
 
-/** What was listed before comes in its old order, so that the sort has little left to do. */
-function sortedByName(served: ReadonlyMap<string, Tool>, before: Snapshot): Tool[] {
-  const tools: Tool[] = [];
-  for (const { name } of before.tools) {
-    const tool = served.get(name);
-    if (tool !== undefined) tools.push(tool);
-  }
-  for (const tool of served.values()) if (!before.byName.has(tool.name)) tools.push(tool);
-  return tools.sort((a, b) => byteOrder(a.name, b.name));
-}
-
-/** Ends with the revision, so that two records never stand in the order in which they came. (2) */
-function byPrecedence(a: Tool, b: Tool): number {
-  return (
-    sourceKinds.indexOf(a.source) - sourceKinds.indexOf(b.source) ||
-    byteOrder(a.owner, b.owner) ||
-    byteOrder(a.name, b.name) ||
-    byteOrder(a.revision, b.revision)
-  );
-}
-
-function refusedByTags(tool: Tool, options: Required<CatalogOptions>): string | undefined {
-  const excluded = tool.tags.find((tag) => options.excludedTags.includes(tag));
-  if (excluded !== undefined) return `the tag "${excluded}" is in excluded_tags`;
-  const missing = options.requiredTags.find((tag) => !tool.tags.includes(tag));
-  return missing === undefined ? undefined : `the tag "${missing}" of required_tags is missing`;
-}
-
-function sameItems<T>(a: readonly T[], b: readonly T[], same: (a: T, b: T | undefined) => boolean): boolean {
-  return a.length === b.length && a.every((item, index) => same(item, b[index]));
+function sameItems<T>(
+  a: readonly T[],
+  b: readonly T[],
+  same: (one: T, other: T | undefined) => boolean,
+): boolean {
+  return a.length === b.length && a.every((item, index) => item === b[index] || same(item, b[index]));
 }
 
 /** Revisions are compared only within one source and owner. */
 const sameTool = (a: Tool, b: Tool | undefined): boolean =>
   a.name === b?.name && a.revision === b.revision && a.owner === b.owner && a.source === b.source;
 
-const sameEntry = (a: Withheld, b: Withheld | undefined): boolean =>
-  a.name === b?.name && a.source === b.source && a.owner === b.owner && a.reason === b.reason;
+const sameRefusal = (a: Refused, b: Refused | undefined): boolean =>
+  sameTool(a.tool, b?.tool) && a.reason === b?.reason;

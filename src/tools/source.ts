@@ -14,7 +14,7 @@ export interface SourceChange {
   readonly remove: readonly string[];
 }
 
-/** Why something the source saw is not a tool, or what was mended. */
+/** How a source is doing, for readiness and the operator. */
 export interface SourceStatus {
   readonly name: string;
   readonly kind: SourceKind;

@@ -67,6 +67,16 @@ describe("the logger", () => {
     expect(stderr.match(/\[redacted\]/g)).toHaveLength(9);
   });
 
+  it("never writes a value it was told is secret, whatever its key, in fields, errors and messages", async () => {
+    const { stderr } = await logged(
+      `log.warn({ host: "at-hush-me", err: new Error("hush-me refused") }, "hush-me is down");
+       log.child({ where: "hush-me" }).info({}, "child");`,
+      '{ secrets: new Set(["hush-me"]) }',
+    );
+    expect(stderr).toContain("[redacted] is down");
+    expect(stderr).not.toContain("hush-me");
+  });
+
   it.each(["err", "failure"])(
     "writes an error under %s with its facts, its stack and its causes",
     async (key) => {

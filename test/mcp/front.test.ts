@@ -1,98 +1,21 @@
 import { Client as LegacyClient } from "@modelcontextprotocol/sdk/client/index.js";
 import { StreamableHTTPClientTransport as LegacyTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
 import { Client, StreamableHTTPClientTransport } from "@modelcontextprotocol/client";
-import { afterEach, describe, expect, it } from "vitest";
-import type { Clock } from "../../src/core/clock.ts";
-import { ToolNotFoundError } from "../../src/core/errors.ts";
-import { silentLogger } from "../../src/core/log.ts";
-import { Front, type FrontOptions } from "../../src/mcp/front.ts";
-import { failureResult, textResult, type CallTool, type Principal } from "../../src/tools/call.ts";
-import type { Catalog } from "../../src/tools/catalog.ts";
+import { describe, expect, it } from "vitest";
+import type { Front } from "../../src/mcp/front.ts";
+import { textResult, type CallTool } from "../../src/tools/call.ts";
 import { catalogOf, makeTool, put } from "../support/tools.ts";
-
-const me: Principal = { name: "me", role: "admin" };
-const both = "application/json, text/event-stream";
-const open: Front[] = [];
-
-afterEach(async () => {
-  await Promise.all(open.splice(0).map((front) => front.close()));
-});
-
-function makeFront(catalog: Catalog, changes: Partial<FrontOptions> = {}): Front {
-  const echo: CallTool = async (call) =>
-    catalog.snapshot().byName.has(call.name)
-      ? textResult(JSON.stringify(call.arguments))
-      : failureResult(new ToolNotFoundError(call.name));
-  const front = new Front({
-    info: { name: "test", version: "1.0.0" },
-    snapshot: () => catalog.snapshot(),
-    onChange: (listener) => catalog.onChange(listener),
-    call: echo,
-    pageSize: 100,
-    cacheScope: "private",
-    log: silentLogger,
-    stateless: false,
-    jsonResponse: true,
-    sessions: { ttlSeconds: 60, max: 100 },
-    ...changes,
-  });
-  open.push(front);
-  return front;
-}
-
-interface Sent {
-  readonly method?: string;
-  readonly headers?: Record<string, string>;
-  readonly principal?: Principal;
-}
-
-async function send(front: Front, body: unknown, options: Sent = {}): Promise<Response> {
-  const method = options.method ?? "POST";
-  const text = typeof body === "string" ? body : JSON.stringify(body);
-  const headers = { "content-type": "application/json", accept: both, ...options.headers };
-  const request = new Request("http://localhost/mcp", {
-    method,
-    headers,
-    ...(method === "POST" && { body: text }),
-  });
-  return front.fetch(request, options.principal ?? me, text);
-}
-
-const call = (id: number | string, method: string, params: object = {}) => ({
-  jsonrpc: "2.0",
-  id,
-  method,
-  params,
-});
-
-const initialize = (revision: string) =>
-  call(1, "initialize", {
-    protocolVersion: revision,
-    capabilities: {},
-    clientInfo: { name: "t", version: "1" },
-  });
-
-async function openSession(front: Front, principal = me): Promise<string> {
-  const response = await send(front, initialize("2025-11-25"), { principal });
-  await response.text();
-  const id = response.headers.get("mcp-session-id") ?? "";
-  await send(
-    front,
-    { jsonrpc: "2.0", method: "notifications/initialized" },
-    { principal, headers: { "mcp-session-id": id } },
-  );
-  return id;
-}
-
-const modernHeaders = (method: string, name?: string) => ({
-  "mcp-protocol-version": "2026-07-28",
-  "mcp-method": method,
-  ...(name !== undefined && { "mcp-name": name }),
-});
-const modernMeta = {
-  "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-  "io.modelcontextprotocol/clientCapabilities": {},
-};
+import {
+  both,
+  call,
+  initialize,
+  makeFront,
+  me,
+  modernHeaders,
+  modernMeta,
+  openSession,
+  send,
+} from "./requests.ts";
 
 function fetchOf(front: Front): typeof fetch {
   return async (url, init) => front.fetch(new Request(url, init), me, init?.body as string | undefined);
@@ -132,98 +55,6 @@ describe("older revisions", () => {
     expect(response.headers.get("mcp-session-id")).toBeNull();
     expect(await response.json()).toMatchObject({ id: 7, result: { content: [{ text: '{"q":1}' }] } });
     expect(front.sessionCount).toBe(0);
-  });
-
-  it("a session of one principal does not exist for another", async () => {
-    const front = makeFront(catalogOf());
-    const id = await openSession(front);
-    const other: Principal = { name: "other", role: "admin" };
-    const response = await send(front, call(2, "ping"), {
-      principal: other,
-      headers: { "mcp-session-id": id },
-    });
-    expect(response.status).toBe(404);
-    expect(await response.json()).toMatchObject({ id: 2, error: { code: -32001 } });
-  });
-
-  it("DELETE ends a session, whose id is unknown from then on", async () => {
-    const front = makeFront(catalogOf());
-    const headers = { "mcp-session-id": await openSession(front) };
-    const ended = await send(front, undefined, { method: "DELETE", headers });
-    expect(ended.status).toBe(200);
-    expect(front.sessionCount).toBe(0);
-    expect((await send(front, call(2, "ping"), { headers })).status).toBe(404);
-  });
-
-  it("a forged or foreign session id is unknown", async () => {
-    const front = makeFront(catalogOf());
-    const id = await openSession(makeFront(catalogOf()));
-    for (const forged of [id, "x", "a.b", `${id.split(".")[0] ?? ""}.`]) {
-      expect((await send(front, call(2, "ping"), { headers: { "mcp-session-id": forged } })).status).toBe(
-        404,
-      );
-    }
-  });
-
-  it("another replica with the same secret takes over a session it has never seen, in its revision", async () => {
-    const sessions = { ttlSeconds: 60, max: 10, secret: "a shared secret of enough length" };
-    const catalog = catalogOf(makeTool("a"));
-    const first = makeFront(catalog, { sessions });
-    const second = makeFront(catalog, { sessions });
-    const headers = { "mcp-session-id": await openSession(first) };
-    const answers = await Promise.all(
-      [2, 3, 4].map((id) => send(second, call(id, "tools/list"), { headers })),
-    );
-    for (const answer of answers)
-      expect(await answer.json()).toMatchObject({ result: { tools: [{ name: "a" }] } });
-    expect(second.sessionCount).toBe(1);
-  });
-
-  it("a session without traffic ends after its time to live, and its id is unknown", async () => {
-    let now = 0;
-    const clock: Clock = { now: () => now };
-    const front = makeFront(catalogOf(), { clock, sessions: { ttlSeconds: 10, max: 10 } });
-    const headers = { "mcp-session-id": await openSession(front) };
-    now = 10_000;
-    await expect.poll(() => front.sessionCount, { timeout: 5000 }).toBe(0);
-    expect((await send(front, call(2, "ping"), { headers })).status).toBe(404);
-  });
-
-  it("at the limit the session idle for longest gives way and can be taken up again", async () => {
-    let now = 0;
-    const clock: Clock = { now: () => now++ };
-    const front = makeFront(catalogOf(), { clock, sessions: { ttlSeconds: 1000, max: 2 } });
-    const first = await openSession(front);
-    await openSession(front);
-    await openSession(front);
-    expect(front.sessionCount).toBe(2);
-    const again = await send(front, call(2, "ping"), { headers: { "mcp-session-id": first } });
-    expect(again.status).toBe(200);
-    expect(front.sessionCount).toBe(2);
-  });
-
-  it("where every session has an open stream a new one is refused with 503 and Retry-After", async () => {
-    const front = makeFront(catalogOf(), { sessions: { ttlSeconds: 1000, max: 1 } });
-    const headers = { "mcp-session-id": await openSession(front) };
-    const stream = await send(front, undefined, { method: "GET", headers });
-    const refused = await send(front, initialize("2025-11-25"));
-    expect(refused.status).toBe(503);
-    expect(refused.headers.get("retry-after")).toBe("5");
-    await stream.body?.cancel();
-    expect((await send(front, initialize("2025-11-25"))).status).toBe(200);
-  });
-
-  it("a session whose stream was closed by its client ends like any other", async () => {
-    let now = 0;
-    const front = makeFront(catalogOf(), {
-      clock: { now: () => now },
-      sessions: { ttlSeconds: 10, max: 10 },
-    });
-    const headers = { "mcp-session-id": await openSession(front) };
-    const stream = await send(front, undefined, { method: "GET", headers });
-    await stream.body?.cancel();
-    now = 10_000;
-    await expect.poll(() => front.sessionCount, { timeout: 5000 }).toBe(0);
   });
 
   it("GET without a session id is 405 with Allow, as is any other method", async () => {
@@ -284,6 +115,12 @@ describe("older revisions", () => {
       headers: modernHeaders("tools/list"),
     });
     expect(modern.headers.get("content-type")).toBe("text/event-stream");
+  });
+
+  it("a client that takes a stream only gets one", async () => {
+    const headers = { accept: "text/event-stream" };
+    const answer = await send(makeFront(catalogOf()), call(1, "ping"), { headers });
+    expect(answer.headers.get("content-type")).toBe("text/event-stream");
   });
 
   it("a plain curl without Accept is served; one that takes neither type is 406", async () => {
@@ -372,6 +209,16 @@ describe("revision 2026-07-28", () => {
     expect(await ask({ region: null }, { "mcp-param-region": "ignored" })).toEqual([200, undefined]);
   });
 
+  it("headers are compared only where the revision is one that is served", async () => {
+    const inputSchema = { type: "object", properties: { r: { type: "string", "x-mcp-header": "R" } } };
+    const meta = { ...modernMeta, "io.modelcontextprotocol/protocolVersion": "2099-01-01" };
+    const body = call(1, "tools/call", { name: "q", arguments: { r: "eu" }, _meta: meta });
+    const answer = await send(makeFront(catalogOf(makeTool("q", { inputSchema }))), body, {
+      headers: { ...modernHeaders("tools/call", "q"), "mcp-protocol-version": "2099-01-01" },
+    });
+    expect(await answer.json()).toMatchObject({ error: { code: -32022 } });
+  });
+
   it("a mark that is no header's name asks for no header", async () => {
     const inputSchema = {
       type: "object",
@@ -449,23 +296,54 @@ describe("messages", () => {
   });
 });
 
-describe("pages", () => {
-  it("every tool is on exactly one page, and a cursor outlives a change of the list", async () => {
-    const names = Array.from({ length: 25 }, (_, index) => `tool-${String(index).padStart(2, "0")}`);
-    const catalog = catalogOf(...names.map((name) => makeTool(name)));
-    const front = makeFront(catalog, { pageSize: 10 });
-    const page = async (cursor?: string) => {
-      const response = await send(front, call(1, "tools/list", cursor === undefined ? {} : { cursor }));
-      return ((await response.json()) as any).result as { tools: { name: string }[]; nextCursor?: string };
+describe("methods and doors", () => {
+  it("a method that has no use here is 405 with Allow", async () => {
+    const front = makeFront(catalogOf());
+    for (const method of ["HEAD", "OPTIONS", "PATCH"]) {
+      const answer = await send(front, undefined, { method });
+      expect([answer.status, answer.headers.get("allow")]).toEqual([405, "GET, POST, DELETE"]);
+    }
+  });
+
+  it("notifications and answers of clients are accepted with 202 and no body", async () => {
+    const front = makeFront(catalogOf());
+    const session = { "mcp-session-id": await openSession(front) };
+    for (const headers of [session, {}]) {
+      for (const message of [
+        { jsonrpc: "2.0", method: "notifications/unknown" },
+        { jsonrpc: "2.0", id: 7, result: {} },
+        { jsonrpc: "2.0", id: 7, error: { code: 1, message: "no" } },
+      ]) {
+        const answer = await send(front, message, { headers });
+        expect([answer.status, await answer.text()]).toEqual([202, ""]);
+      }
+    }
+    const headers = modernHeaders("notifications/cancelled");
+    const modern = {
+      jsonrpc: "2.0",
+      method: "notifications/cancelled",
+      params: { requestId: 1, _meta: modernMeta },
     };
-    const first = await page();
-    expect(first.tools.map((tool) => tool.name)).toEqual(names.slice(0, 10));
-    catalog.apply("test", { put: [], remove: ["tool-09", "tool-20"] });
-    const second = await page(first.nextCursor);
-    expect(second.tools.map((tool) => tool.name)).toEqual(names.slice(10, 20));
-    const third = await page(second.nextCursor);
-    expect(third.tools.map((tool) => tool.name)).toEqual(names.slice(21));
-    expect(third.nextCursor).toBeUndefined();
+    expect((await send(front, modern, { headers })).status).toBe(202);
+  });
+
+  it("a batch of 2026-07-28 is refused", async () => {
+    const answer = await send(makeFront(catalogOf()), [call(1, "tools/list", { _meta: modernMeta })], {
+      headers: modernHeaders("tools/list"),
+    });
+    expect(answer.status).toBe(400);
+  });
+
+  it("params that break a method's schema are -32602 in both eras", async () => {
+    const front = makeFront(catalogOf());
+    const older = await send(front, call(1, "tools/list", { cursor: 5 }));
+    expect(await older.json()).toMatchObject({ id: 1, error: { code: -32602 } });
+    const modern = await send(front, call(1, "tools/list", { cursor: 5, _meta: modernMeta }), {
+      headers: modernHeaders("tools/list"),
+    });
+    expect(await modern.json()).toMatchObject({ id: 1, error: { code: -32602 } });
+    const initialized = await send(front, call(1, "initialize", { protocolVersion: 5 }));
+    expect(await initialized.json()).toMatchObject({ id: 1, error: { code: -32602 } });
   });
 });
 

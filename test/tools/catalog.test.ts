@@ -115,16 +115,43 @@ describe("catalog", () => {
     expect(listener).toHaveBeenCalledTimes(1);
   });
 
+  it("two sources that claim one name for one owner are served the same, whoever came first", () => {
+    const first = makeTool("a", { revision: "1" });
+    const second = makeTool("a", { revision: "2" });
+    const served = [
+      [first, second],
+      [second, first],
+    ].map((order) => {
+      const catalog = new Catalog();
+      for (const tool of order)
+        catalog.apply(`source of ${tool.revision}`, { put: [record("a", tool)], remove: [] });
+      return catalog.snapshot().tools[0]?.revision;
+    });
+    expect(served).toEqual(["1", "1"]);
+  });
+
+  it("a tool whose name belongs to one beyond the limit is withheld by the limit", () => {
+    const catalog = new Catalog({ maxTools: 1 });
+    put(catalog, makeTool("a"), makeTool("b"));
+    catalog.apply("later", { put: [record("b", makeTool("b", { source: "upstream" }))], remove: [] });
+    const reasons = (): string[] =>
+      catalog.snapshot().withheld.map(({ source, reason }) => `${source}: ${reason}`);
+    expect(reasons()).toEqual(["handler: max_tools (1) is reached", "upstream: max_tools (1) is reached"]);
+    catalog.apply("test", { put: [], remove: ["a"] });
+    expect(reasons()).toEqual(["upstream: the name is served by handler b"]);
+  });
+
   it("depends on the records held now, never on the order in which they came", () => {
     const toolArbitrary = fc.record({
       source: fc.constantFrom("contract" as const, "handler" as const),
       key: fc.constantFrom("k1", "k2", "k3", "k4"),
       name: fc.constantFrom("a", "b", "c"),
       tags: fc.subarray(["internal", "x"]),
+      gone: fc.boolean(),
     });
     fc.assert(
       fc.property(
-        fc.array(toolArbitrary, { maxLength: 12 }),
+        fc.array(toolArbitrary, { maxLength: 20 }),
         fc.infiniteStream(fc.nat()),
         (statements, random) => {
           const last = new Map(
@@ -132,13 +159,17 @@ describe("catalog", () => {
           );
           const applied = (order: typeof statements): Catalog => {
             const catalog = new Catalog({ maxTools: 2 });
-            for (const { source, key, name, tags } of order) {
+            for (const { source, key, name, tags, gone } of order) {
               const tool = makeTool(name, { source, owner: key, tags, revision: `${name} ${tags.join()}` });
-              catalog.apply(source, { put: [record(key, tool)], remove: [] });
+              catalog.apply(
+                source,
+                gone ? { put: [], remove: [key] } : { put: [record(key, tool)], remove: [] },
+              );
             }
             return catalog;
           };
           const shuffled = [...last.values()]
+            .filter(({ gone }) => !gone)
             .map((statement) => ({ statement, rank: random.next().value as number }))
             .sort((a, b) => a.rank - b.rank)
             .map(({ statement }) => statement);
