@@ -8,6 +8,8 @@ export default defineConfig({
     include: ["test/**/*.test.ts"],
     testTimeout: 30_000,
     hookTimeout: 30_000,
+    // A starved machine may take long to get there; a test that never gets there fails all the same.
+    expect: { poll: { timeout: 15_000 } },
     pool: "forks",
     reporters: ["default", new RequirementsReporter()],
   },

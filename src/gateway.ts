@@ -8,24 +8,14 @@
  * 2. What was injected stays open; our own records leave an injected catalog.
  */
 import { randomUUID } from "node:crypto";
-import { z } from "zod";
 import { gatewayRoutes, type GatewayReads } from "./admin/routes.ts";
-import { abortable } from "./core/abort.ts";
 import type { Clock } from "./core/clock.ts";
-import {
-  InfraUnavailableError,
-  OnexError,
-  ProtocolConfigurationError,
-  ToolNotFoundError,
-  toOnexError,
-} from "./core/errors.ts";
-import { isObject } from "./core/json.ts";
+import { toOnexError, type OnexError } from "./core/errors.ts";
 import type { Logger } from "./core/log.ts";
 import { version } from "./core/version.ts";
-import { normaliseInputSchema, normaliseOutputSchema } from "./contract/input-schema.ts";
 import type { LoadReport } from "./contract/load.ts";
-import { allowedIcon, nameProblem } from "./contract/tool-name.ts";
 import { ContractSource } from "./discovery/contracts.ts";
+import { BorrowedExecutor } from "./execution/borrowed.ts";
 import { Executor } from "./execution/executor.ts";
 import { isLoopback } from "./http/address.ts";
 import { createAuthenticator, type ApiKey } from "./http/auth.ts";
@@ -36,12 +26,13 @@ import { readinessProof } from "./http/readiness.ts";
 import { definitionOf } from "./mcp/definition.ts";
 import { Front } from "./mcp/front.ts";
 import type { ServerDeps } from "./mcp/server.ts";
-import { failureResult, type CallTool, type ToolCall, type ToolResult } from "./tools/call.ts";
-import { Catalog, type Snapshot } from "./tools/catalog.ts";
+import type { CallTool } from "./tools/call.ts";
+import { Catalog } from "./tools/catalog.ts";
 import { toolFromCode } from "./tools/define.ts";
 import type { SourceStatus, ToolSource } from "./tools/source.ts";
 import type { ToolDefinition, ToolFunction } from "./tools/tool.ts";
 
+/** The part of the MCP handler's configuration that the gateway needs; its schema has the ranges. */
 export interface GatewayOptions {
   readonly host: string;
   /** Path of the MCP endpoint. */
@@ -50,17 +41,20 @@ export interface GatewayOptions {
   readonly jsonResponse: boolean;
   readonly sessionTtlSeconds: number;
   readonly maxSessions: number;
+  /** Absent: random per process. */
   readonly sessionSecret?: string;
   readonly pageSize: number;
   readonly timeoutSeconds: number;
   readonly maxTools: number;
   readonly requiredTags: readonly string[];
   readonly excludedTags: readonly string[];
+  /** Absent: only tools registered in code. */
   readonly contractsDir?: string;
   readonly exposeNodeTypes: readonly string[];
   readonly allowedNetworks: readonly string[];
   readonly allowedHosts: readonly string[];
   readonly allowedOrigins: readonly string[];
+  /** Empty: no authentication. */
   readonly apiKeys: readonly ApiKey[];
 }
 
@@ -133,7 +127,7 @@ export class Gateway {
   }
 
   /**
-   * Serves a tool written in code, whose definition `servableDefinition` has passed.
+   * Serves a tool written in code, that can be served.
    *
    * @returns false when max_tools is reached
    */
@@ -302,125 +296,3 @@ export class Gateway {
 
 const notServing = (): Response =>
   problem(503, { detail: "The server is starting or stopping; try again.", headers: { "retry-after": "1" } });
-
-/**
- * An executor that is not ours: its calls are counted, so that a stop can wait for them and give them up. It is itself
- * never closed. (1) (2)
- */
-class BorrowedExecutor {
-  readonly #executor: { readonly call: CallTool };
-  readonly #snapshot: () => Snapshot;
-  readonly #running = new Map<AbortController, Promise<ToolResult>>();
-  #refusal: OnexError | undefined;
-
-  constructor(executor: { readonly call: CallTool }, snapshot: () => Snapshot) {
-    this.#executor = executor;
-    this.#snapshot = snapshot;
-  }
-
-  readonly call: CallTool = async (call, signal) => {
-    if (this.#refusal !== undefined) return failureResult(this.#refusal);
-    // What is not listed cannot be called, whoever executes.
-    if (!this.#snapshot().byName.has(call.name)) return failureResult(new ToolNotFoundError(call.name));
-    const stop = new AbortController();
-    const running = this.#run(call, AbortSignal.any([signal, stop.signal]));
-    this.#running.set(stop, running);
-    try {
-      return await running;
-    } finally {
-      this.#running.delete(stop);
-    }
-  };
-
-  available(): boolean {
-    return true;
-  }
-
-  async close(): Promise<void> {
-    this.#refusal ??= new InfraUnavailableError("The runtime is draining and takes no new calls.");
-    await Promise.all(this.#running.values());
-  }
-
-  async destroy(reason: Error): Promise<void> {
-    this.#refusal ??= new InfraUnavailableError("The runtime is stopping.");
-    for (const stop of this.#running.keys()) stop.abort(reason);
-    await Promise.all(this.#running.values());
-  }
-
-  /** Settles as soon as the signal aborts, also where the executor ignores it. */
-  async #run(call: ToolCall, signal: AbortSignal): Promise<ToolResult> {
-    try {
-      return await abortable(this.#executor.call(call, signal), signal);
-    } catch (thrown) {
-      const failure = toOnexError(thrown);
-      // The text of a foreign error may hold internals.
-      return failureResult(failure, thrown instanceof OnexError ? failure.message : failure.publicMessage);
-    }
-  }
-}
-
-const definitionShape = z.strictObject({
-  name: z.string(),
-  description: z.string(),
-  title: z.string().optional(),
-  version: z.string().optional(),
-  // Normalised apart.
-  inputSchema: z.unknown().optional(),
-  outputSchema: z.unknown().optional(),
-  annotations: z
-    .strictObject({
-      readOnly: z.boolean().optional(),
-      destructive: z.boolean().optional(),
-      idempotent: z.boolean().optional(),
-      openWorld: z.boolean().optional(),
-    })
-    .optional(),
-  icons: z
-    .array(
-      z.strictObject({
-        src: z.string().refine(allowedIcon, { error: "expected an https: URL or data:image" }),
-        mimeType: z.string().optional(),
-        sizes: z.array(z.string()).optional(),
-      }),
-    )
-    .optional(),
-  tags: z.array(z.string()).optional(),
-  timeoutSeconds: z.number().min(1).max(300).optional(),
-});
-
-/**
- * The definition of a tool written in code, with schemas that every client takes.
- *
- * @throws ProtocolConfigurationError with every reason why it cannot be served
- */
-export function servableDefinition(definition: ToolDefinition, fn: unknown): ToolDefinition {
-  const shape = definitionShape.safeParse(definition);
-  if (!shape.success) throw unservable(definition, shape.error.issues.map(issueText));
-  const { name, description, inputSchema, outputSchema } = definition;
-  const input = normaliseInputSchema(inputSchema);
-  const output = outputSchema === undefined ? undefined : normaliseOutputSchema(outputSchema);
-  const problems = [
-    nameProblem(name),
-    description.trim() === "" ? "description is empty" : undefined,
-    input.ok ? undefined : `inputSchema is not valid: ${input.problem}`,
-    output?.ok === false ? `outputSchema is not valid: ${output.problem}` : undefined,
-    typeof fn === "function" ? undefined : `its function is ${fn === null ? "null" : typeof fn}`,
-  ].filter((problem) => problem !== undefined);
-  if (problems.length > 0 || !input.ok) throw unservable(definition, problems);
-  return {
-    ...definition,
-    inputSchema: input.schema,
-    ...(output?.ok === true && { outputSchema: output.schema }),
-  };
-}
-
-function unservable(definition: unknown, problems: readonly string[]): ProtocolConfigurationError {
-  const name = isObject(definition) && typeof definition.name === "string" ? ` '${definition.name}'` : "";
-  return new ProtocolConfigurationError(`Tool${name} cannot be served: ${problems.join("; ")}`, {
-    facts: { operation: "register_tool" },
-  });
-}
-
-function issueText({ path, message }: z.core.$ZodIssue): string {
-  return path.length === 0 ? message : `${path.map(String).join(".")}: ${message}`;
-}

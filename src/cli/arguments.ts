@@ -15,15 +15,16 @@ export function argumentsOf(
   schema: JsonSchema,
 ): Record<string, unknown> {
   const properties = isObject(schema.properties) ? schema.properties : {};
-  const result = json === undefined ? {} : jsonObject(json, "--args");
-  for (const pair of pairs) {
+  const base = json === undefined ? {} : jsonObject(json, "--args");
+  const entries = pairs.map((pair) => {
     const at = pair.indexOf("=");
     if (at < 1) throw new UsageError(`"${pair}" is not key=value`);
     const key = pair.slice(0, at);
     const own = Object.hasOwn(properties, key) ? properties[key] : undefined;
-    result[key] = valueOf(pair.slice(at + 1), typesOf(own));
-  }
-  return result;
+    return [key, valueOf(pair.slice(at + 1), typesOf(own))] as const;
+  });
+  // Not by assignment: `__proto__=1` is an argument like any other.
+  return { ...base, ...Object.fromEntries(entries) };
 }
 
 /** @throws UsageError naming the option where the text is no JSON object */

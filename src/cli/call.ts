@@ -1,9 +1,10 @@
 /** `onex call`: one call in this process. Progress and the tool's log go to stderr, the result to stdout. */
 import { randomUUID } from "node:crypto";
+import { nearestKey } from "../core/config-issues.ts";
 import type { ToolResult } from "../tools/call.ts";
 import type { Progress } from "../tools/tool.ts";
 import { argumentsOf } from "./arguments.ts";
-import { nearestKey } from "../core/config-issues.ts";
+import { watchFailures } from "./failures.ts";
 import { openGateway, readConfig } from "./open.ts";
 import { takeSignals } from "./signals.ts";
 import { claimStdout, print } from "./stdout.ts";
@@ -29,6 +30,7 @@ export async function call(options: CallOptions): Promise<number> {
     return 1;
   }
   using signals = takeSignals();
+  using failures = watchFailures(open.log);
   const result = await open.gateway.call(
     {
       name: options.tool,
@@ -38,15 +40,15 @@ export async function call(options: CallOptions): Promise<number> {
       onLog: (level, data) =>
         process.stderr.write(`${level}: ${typeof data === "string" ? data : JSON.stringify(data)}\n`),
     },
-    signals.signal,
+    AbortSignal.any([signals.signal, failures.signal]),
   );
   if (options.json === true) await print(stdout, `${JSON.stringify(wire(result), null, 2)}\n`);
   else if (result.failure !== undefined) process.stderr.write(`onex: ${resultText(result)}`);
   else await print(stdout, resultText(result));
-  return signals.exitCode ?? (result.isError ? 1 : 0);
+  return signals.exitCode ?? (result.isError || failures.signal.aborted ? 1 : 0);
 }
 
-export function unknownTool(name: string, known: readonly string[]): string {
+function unknownTool(name: string, known: readonly string[]): string {
   const hint = nearestKey(name, known);
   return `There is no tool ${name}. ${hint === undefined ? "`onex tools` lists what there is." : `Did you mean ${hint}?`}`;
 }

@@ -9,9 +9,10 @@ import type { NodeContract } from "../contract/node.ts";
 import { scanNodes } from "../contract/node-scan.ts";
 import { messageOf } from "../core/errors.ts";
 import { loadModule } from "../execution/modules.ts";
-import { parseMcpConfig, type McpConfig } from "../handlers/mcp-config.ts";
-import { discoverHandlers } from "../runtime/contracts.ts";
-import { discoveryOptions } from "./compose.ts";
+import { HandlerMCP } from "../handlers/mcp.ts";
+import { mcpConfigIssues, parseMcpConfig } from "../handlers/mcp-config.ts";
+import { discoverHandlers, failureText } from "../runtime/contracts.ts";
+import { discoveryOptions, settingsOf } from "./compose.ts";
 import { readConfig } from "./open.ts";
 import { claimStdout, print } from "./stdout.ts";
 
@@ -34,39 +35,56 @@ export async function check(file: string | undefined): Promise<number> {
   } else {
     findings.lines.push(`configuration: ${config.file}`);
   }
-  await checkHandlers(config, findings);
-  await checkNodes(config, findings);
+  const nodes = await checkHandlers(config, findings);
+  await checkNodes(nodes, findings);
   await print(stdout, findings.lines.map((line) => `${line}\n`).join(""));
   for (const problem of findings.problems) process.stderr.write(`onex: ${problem}\n`);
   return findings.problems.length === 0 ? 0 : 1;
 }
 
+/** Where tools are looked for, and how: what the mcp handler would be told. */
+interface NodesToCheck {
+  /** Undefined: the mcp handler serves no contracts. */
+  readonly directory: string | undefined;
+  readonly env: LoadedConfig["env"];
+  readonly exposeNodeTypes: readonly string[];
+}
+
 async function checkHandlers(
   config: LoadedConfig | ConfigurationProblems,
   { lines, problems }: Findings,
-): Promise<void> {
-  const options =
-    config instanceof ConfigurationProblems
-      ? { ...config.known, runtime: { handlerSource: hybrid, allowedNamespaces: [] } }
-      : config;
+): Promise<NodesToCheck> {
+  const isValid = !(config instanceof ConfigurationProblems);
+  const options = isValid
+    ? config
+    : { ...config.known, runtime: { handlerSource: hybrid, allowedNamespaces: [] } };
   const { report, handlers, failed, skipped } = await discoverHandlers(discoveryOptions(options));
   lines.push("", `handlers: ${report.directory}`, ...report.entries.map(entryLine));
   problems.push(...entryProblems(report.entries));
-  if (config instanceof ConfigurationProblems) return;
+  const { contractsDir, env } = options;
+  const everything = { directory: contractsDir, env, exposeNodeTypes: [] };
+  if (!isValid) return everything;
   for (const type of Object.keys(config.handlers)) {
     const isKnown = failed.has(type) || skipped.has(type) || handlers.some((found) => found.type === type);
     if (!isKnown)
       problems.push(`handlers.${type} is configured, but no handler contract declares proto.${type}`);
   }
+  const mcp = handlers.find(({ Class }) => Class === HandlerMCP || Class.prototype instanceof HandlerMCP);
+  if (mcp === undefined) return { ...everything, directory: undefined };
+  const settings = settingsOf(mcp, handlers, config);
+  const issues = mcpConfigIssues(settings);
+  problems.push(...issues.map(({ message }) => `handlers.${mcp.type}: ${message}`));
+  if (issues.length > 0) return everything;
+  const { contractsDir: directory, exposeNodeTypes } = parseMcpConfig(settings);
+  return { directory, env, exposeNodeTypes };
 }
 
 const hybrid = { mode: "hybrid", allowBootstrapOverride: false } as const;
 
 async function checkNodes(
-  config: LoadedConfig | ConfigurationProblems,
+  { directory, env, exposeNodeTypes }: NodesToCheck,
   { lines, problems }: Findings,
 ): Promise<void> {
-  const { directory, env, exposeNodeTypes } = nodesOf(config);
   if (directory === undefined) return;
   try {
     const { root, entries, contracts } = await scanNodes({ directory, env, exposeNodeTypes });
@@ -76,29 +94,6 @@ async function checkNodes(
   } catch (error) {
     problems.push(messageOf(error));
   }
-}
-
-interface NodesToCheck {
-  /** Undefined: the mcp handler serves no contracts. */
-  readonly directory: string | undefined;
-  readonly env: LoadedConfig["env"];
-  readonly exposeNodeTypes: readonly string[];
-}
-
-function nodesOf(config: LoadedConfig | ConfigurationProblems): NodesToCheck {
-  if (config instanceof ConfigurationProblems) {
-    const { contractsDir, env } = config.known;
-    return { directory: contractsDir, env, exposeNodeTypes: [] };
-  }
-  const settings = mcpOf(config);
-  const { contractsDir, exposeNodeTypes = [] } = settings ?? {};
-  return { directory: contractsDir, env: config.env, exposeNodeTypes };
-}
-
-/** The configuration was accepted; without a section the handler is not configured. */
-function mcpOf(config: LoadedConfig): McpConfig | undefined {
-  const section = config.handlers.mcp?.config;
-  return section === undefined ? undefined : parseMcpConfig(section);
 }
 
 async function moduleProblems({ toolName, path, execution }: NodeContract): Promise<string[]> {
@@ -123,7 +118,4 @@ function entryLine({ path, outcome, name, reason, informational }: LoadEntry): s
 const entryProblems = (entries: readonly LoadEntry[]): string[] =>
   entries
     .filter(({ outcome }) => outcome === "failed")
-    .map(
-      ({ path, reason = "unusable", code }) =>
-        `${path}: ${code === undefined || reason.startsWith(code) ? "" : `${code}: `}${reason}`,
-    );
+    .map((entry) => `${entry.path}: ${failureText(entry)}`);

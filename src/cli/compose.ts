@@ -6,8 +6,10 @@ import type { Logger } from "../core/log.ts";
 import { version } from "../core/version.ts";
 import { loadModule } from "../execution/modules.ts";
 import { HandlerMCP } from "../handlers/mcp.ts";
-import type { BootstrapHandler, DiscoveryOptions } from "../runtime/contracts.ts";
+import type { BootstrapHandler, DiscoveryOptions, FoundHandler } from "../runtime/contracts.ts";
+import type { HandlerConfig } from "../runtime/handler.ts";
 import { RuntimeHost } from "../runtime/host.ts";
+import { handlerConfig } from "../runtime/settings.ts";
 
 /** Shipped contracts lie beside the package's code, wherever the working directory is. */
 const bootstrap: readonly BootstrapHandler[] = [
@@ -33,6 +35,16 @@ export const discoveryOptions = (
   env: config.env,
   importModule: loadModule,
 });
+
+/** What one of the handlers that were found is given to initialize it, as the host gives it. */
+export function settingsOf(
+  { type, contract }: FoundHandler,
+  found: readonly FoundHandler[],
+  { handlers, env }: LoadedConfig,
+): HandlerConfig {
+  const types = found.map((other) => other.type);
+  return handlerConfig(type, types, contract.configDefaults, handlers[type]?.config, env);
+}
 
 export const composeBus = ({ runtime }: LoadedConfig, log: Logger): MemoryBus =>
   new MemoryBus({ maxHistory: runtime.eventBus.maxHistory, concurrency: runtime.maxConcurrency, log });

@@ -21,6 +21,8 @@ export async function init(name: string, isHandler: boolean): Promise<number> {
       `"${name}" is no name: 1 to 64 of a-z, A-Z, 0-9, '_' and '-', beginning with a letter`,
     );
   }
+  if (isHandler && name === "mcp")
+    throw new UsageError('"mcp" is the handler that serves the tools: choose another name');
   const cwd = process.cwd();
   const env = await environment(cwd, processEnv());
   const contracts = resolve(cwd, env.ONEX_CONTRACTS_DIR || "contracts");
@@ -36,7 +38,7 @@ export async function init(name: string, isHandler: boolean): Promise<number> {
   const config = join(contracts, configPath);
   if (!existsSync(config)) files.unshift([config, await shippedConfig()]);
   for (const [path, text] of files) {
-    await mkdir(dirname(path), { recursive: true });
+    await makeFolder(dirname(path));
     // A file that came into being in the meantime is not changed either.
     await writeFile(path, withSchemaLine(text, path, cwd), { flag: "wx" });
   }
@@ -46,6 +48,13 @@ export async function init(name: string, isHandler: boolean): Promise<number> {
     ["Wrote", ...files.map(([path]) => `  ${shown(cwd, path)}`), "", "Try it", ...next, ""].join("\n"),
   );
   return 0;
+}
+
+/** The folder and those above it. Node's own `recursive` never ends where a folder takes none, as /proc. */
+async function makeFolder(path: string): Promise<void> {
+  if (existsSync(path)) return;
+  await makeFolder(dirname(path));
+  await mkdir(path);
 }
 
 const shippedConfig = (): Promise<string> => readFile(join(packageRoot, "contracts", configPath), "utf8");

@@ -9,6 +9,7 @@ import { Command, CommanderError } from "commander";
 import { processEnv } from "../config/load.ts";
 import { messageOf } from "../core/errors.ts";
 import { version } from "../core/version.ts";
+import { endProcess, refuseExit } from "./failures.ts";
 import { UsageError } from "./usage.ts";
 
 /** Columns of the help texts, whatever the terminal's width. */
@@ -17,6 +18,7 @@ const helpWidth = 100;
 /** Runs one command; resolves with the exit code. Never rejects. */
 export async function main(args: readonly string[]): Promise<number> {
   endWithReader();
+  using _exit = refuseExit();
   let code = 0;
   const program = commands((result) => {
     code = result;
@@ -34,9 +36,12 @@ export async function main(args: readonly string[]): Promise<number> {
 /** `onex tools | head -1`: once nobody reads, there is nothing left to do and nothing wrong. */
 function endWithReader(): void {
   process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-    if (error.code === "EPIPE") process.exit(0);
-    throw error;
+    if (error.code === "EPIPE") endProcess(0);
+    process.stderr.write(`onex: stdout cannot be written: ${error.message}\n`);
+    endProcess(1);
   });
+  // Nobody reads the messages: that is no reason to stop.
+  process.stderr.on("error", () => undefined);
 }
 
 /** `onex` and `onex --config FILE` are `onex serve …`. */
@@ -97,9 +102,12 @@ function commands(done: (code: number) => void): Command {
   command("send", "send an envelope to a running host and print the answer")
     .argument("<operation>", "such as mcp.list_tools: a handler's type, a dot, what it is to do")
     .option("--payload <json>", "a JSON object", "{}")
-    .option("--url <url>", "where the host's operator endpoints are", "http://127.0.0.1:8085")
+    .option(
+      "--url <url>",
+      "where the host's operator endpoints are (default: http://127.0.0.1 with ONEX_HTTP_PORT, else 8085)",
+    )
     .option("--api-key <key>", "key of an admin (default: ONEX_API_KEY)")
-    .action(async (operation: string, options: { payload: string; url: string; apiKey?: string }) =>
+    .action(async (operation: string, options: { payload: string; url?: string; apiKey?: string }) =>
       done(await (await import("./send.ts")).send({ operation, ...options })),
     );
   command("init", "write a working tool to start from; files that exist are never changed")

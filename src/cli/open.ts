@@ -9,8 +9,7 @@ import { HandlerMCP } from "../handlers/mcp.ts";
 import type { Gateway } from "../gateway.ts";
 import { discoverHandlers } from "../runtime/contracts.ts";
 import { constructHandler } from "../runtime/loader.ts";
-import { handlerConfig } from "../runtime/settings.ts";
-import { composeBus, discoveryOptions } from "./compose.ts";
+import { composeBus, discoveryOptions, settingsOf } from "./compose.ts";
 
 /** The configuration as the command line names it. */
 export function readConfig(file: string | undefined): Promise<LoadedConfig> {
@@ -18,7 +17,6 @@ export function readConfig(file: string | undefined): Promise<LoadedConfig> {
 }
 
 export interface OpenGateway extends AsyncDisposable {
-  readonly handler: HandlerMCP;
   readonly gateway: Gateway;
   readonly log: Logger;
 }
@@ -29,7 +27,7 @@ export interface OpenGateway extends AsyncDisposable {
  * @throws RuntimeHostError where the configuration has no usable handler of type mcp
  */
 export async function openGateway(config: LoadedConfig): Promise<OpenGateway> {
-  const log = createLogger(quieter(config.runtime.logging));
+  const log = createLogger({ ...quieter(config.runtime.logging), secrets: config.secrets });
   const { handlers, failed } = await discoverHandlers(discoveryOptions(config));
   const found = handlers.find(({ type }) => type === "mcp");
   if (found === undefined) {
@@ -44,13 +42,10 @@ export async function openGateway(config: LoadedConfig): Promise<OpenGateway> {
       `The handler of type mcp is ${found.contract.handlerClass}, which is not HandlerMCP: its tools can only be reached through onex serve`,
     );
   }
-  const types = handlers.map(({ type }) => type);
-  const section = config.handlers.mcp?.config;
-  const settings = handlerConfig("mcp", types, found.contract.configDefaults, section, config.env);
-  await handler.initialize({ ...settings, skip_server: true });
+  await handler.initialize({ ...settingsOf(found, handlers, config), skip_server: true });
   const { gateway } = handler;
   if (gateway === undefined) throw new RuntimeHostError("HandlerMCP stopped while it started");
-  return { handler, gateway, log, [Symbol.asyncDispose]: () => handler.shutdown() };
+  return { gateway, log, [Symbol.asyncDispose]: () => handler.shutdown() };
 }
 
 /** A command that prints a result has no use for the lines of an orderly start. */

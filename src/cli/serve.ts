@@ -4,44 +4,52 @@
  *
  * The operator port opens first and closes last, so that /ready tells of a start and of a drain.
  */
+import type { Writable } from "node:stream";
 import { within } from "../core/abort.ts";
-import { messageOf } from "../core/errors.ts";
 import { createLogger, type Logger } from "../core/log.ts";
 import { HandlerMCP } from "../handlers/mcp.ts";
 import type { HttpServer } from "../http/server.ts";
 import type { RuntimeHost } from "../runtime/host.ts";
 import { banner } from "./banner.ts";
 import { composeHost } from "./compose.ts";
+import { watchFailures } from "./failures.ts";
 import { readConfig } from "./open.ts";
 import { listenForOperators } from "./operator.ts";
 import { aborted, takeSignals } from "./signals.ts";
+import { claimStdout, print } from "./stdout.ts";
 
 /** For requests under way at the operator port once the host has stopped. */
 const operatorCloseMs = 1000;
 
 /** Runs until SIGTERM or SIGINT; resolves with the exit code: 1 where the stop had to be forced. */
 export async function serve(file: string | undefined): Promise<number> {
+  const stdout = claimStdout();
   using signals = takeSignals();
   const config = await readConfig(file);
-  const log = createLogger(config.runtime.logging);
+  const log = createLogger({ ...config.runtime.logging, secrets: config.secrets });
   using failures = watchFailures(log);
   const host = composeHost(config, log);
   const operators = await listenForOperators(config.runtime.health, host, log);
-  const ending = Promise.race([aborted(signals.signal), failures.fatal]);
+  const ending = aborted(AbortSignal.any([signals.signal, failures.signal]));
   try {
     const started = await Promise.race([host.start().then(() => true), ending.then(() => false)]);
     if (started) {
-      await announce(host, operators, log);
+      await announce(host, operators, log, stdout);
       await ending;
     }
     const { forced } = await host.stop();
-    return forced || failures.isFatal ? 1 : 0;
+    return forced || failures.signal.aborted ? 1 : 0;
   } finally {
     await closeOperators(operators);
   }
 }
 
-async function announce(host: RuntimeHost, operators: HttpServer | undefined, log: Logger): Promise<void> {
+async function announce(
+  host: RuntimeHost,
+  operators: HttpServer | undefined,
+  log: Logger,
+  stdout: Writable,
+): Promise<void> {
   const mcp = host.handler("mcp");
   const { details } = await host.ready();
   const facts = {
@@ -52,7 +60,7 @@ async function announce(host: RuntimeHost, operators: HttpServer | undefined, lo
     skipped: details.skipped_handlers,
     operators: operators?.url,
   };
-  if (process.stdout.isTTY) process.stdout.write(banner(facts));
+  if (process.stdout.isTTY) await print(stdout, banner(facts));
   log.info(
     { mcp: facts.mcp, operators: facts.operators, tools: facts.tools.length, handlers: facts.handlers },
     "onex-runtime is ready",
@@ -63,37 +71,4 @@ async function closeOperators(operators: HttpServer | undefined): Promise<void> 
   if (operators === undefined) return;
   if ((await within(operators.close(), operatorCloseMs)) !== "timeout") return;
   await operators.destroy(new Error("the runtime has stopped"));
-}
-
-interface Failures extends Disposable {
-  /** Resolves when something was thrown that nobody caught. */
-  readonly fatal: Promise<void>;
-  readonly isFatal: boolean;
-}
-
-/**
- * What tools and handlers leave uncaught. A rejected promise concerns whoever made it and is logged; after an exception
- * nothing is certain, and the runtime stops in order.
- */
-function watchFailures(log: Logger): Failures {
-  const { promise: fatal, resolve } = Promise.withResolvers<undefined>();
-  let isFatal = false;
-  const onRejection = (reason: unknown): void => {
-    log.error({ err: reason }, `A promise was rejected and nobody handled it: ${messageOf(reason)}`);
-  };
-  const onException = (error: unknown): void => {
-    log.error({ err: error }, `An exception that nobody caught ends the runtime: ${messageOf(error)}`);
-    isFatal = true;
-    resolve(undefined);
-  };
-  process.on("unhandledRejection", onRejection).on("uncaughtException", onException);
-  return {
-    fatal,
-    get isFatal() {
-      return isFatal;
-    },
-    [Symbol.dispose]() {
-      process.off("unhandledRejection", onRejection).off("uncaughtException", onException);
-    },
-  };
 }

@@ -1,5 +1,6 @@
 /** SIGTERM and SIGINT: the first asks for an orderly end, the second ends the process at once. */
 import { constants } from "node:os";
+import { endProcess } from "./failures.ts";
 
 const names = ["SIGTERM", "SIGINT"] as const;
 
@@ -13,23 +14,28 @@ export interface Signals extends Disposable {
   readonly exitCode: number | undefined;
 }
 
-/** Takes both signals over until it is disposed. */
+/** As long as Node's timers go. */
+const aliveMs = 2 ** 31 - 1;
+
+/** Takes both signals over until it is disposed; meanwhile the process stays, also where nothing else keeps it. */
 export function takeSignals(): Signals {
   const controller = new AbortController();
   let exitCode: number | undefined;
   const onSignal = (name: NodeJS.Signals): void => {
     const code = exitCodeOf(name === "SIGINT" ? "SIGINT" : "SIGTERM");
-    if (exitCode !== undefined) process.exit(code);
+    if (exitCode !== undefined) endProcess(code);
     exitCode = code;
     controller.abort(new Error(`${name} was received`));
   };
   for (const name of names) process.on(name, onSignal);
+  const alive = setInterval(() => undefined, aliveMs);
   return {
     signal: controller.signal,
     get exitCode() {
       return exitCode;
     },
     [Symbol.dispose]() {
+      clearInterval(alive);
       for (const name of names) process.off(name, onSignal);
     },
   };

@@ -1,4 +1,5 @@
 /** What `onex init` writes. The modules are the user's own source, which Node runs as it is. Pure. */
+import { stringify } from "yaml";
 
 export interface Template {
   /** Text by file name. */
@@ -14,15 +15,18 @@ export function toolTemplate(name: string): Template {
   };
 }
 
+/** The name as YAML reads it back: in quotes where it is one of YAML's own words, such as `true`. */
+const scalar = (name: string): string => stringify(name).trim();
+
 const toolContract = (name: string): string => `# yaml-language-server: $schema=../node_contract.schema.json
 # A tool: what clients see of it, and which function runs. Saving this file or the module takes effect at once.
-name: ${name}
+name: ${scalar(name)}
 node_type: ORCHESTRATOR
 node_version: 1.0.0
 description: Greets someone.
 mcp:
   expose: true
-  tool_name: ${name}
+  tool_name: ${scalar(name)}
   title: Greeting
   # A model chooses by this text: say what the tool does and when to use it.
   description: Greets someone by name, once or several times.
@@ -77,7 +81,7 @@ const handlerContract = (
 name: handler-${name}
 handler_class: ./${name}.ts#handler
 handler_type: compute
-protocol_type: ${name}
+protocol_type: ${scalar(name)}
 handler_version: { major: 1, minor: 0, patch: 0 }
 `;
 

@@ -1,5 +1,5 @@
 /** `onex tools`: what would be served, and what would not and why. */
-import { randomUUID } from "node:crypto";
+import { definitionOf } from "../mcp/definition.ts";
 import { columns, firstSentence } from "./columns.ts";
 import { openGateway, readConfig } from "./open.ts";
 import { claimStdout, print } from "./stdout.ts";
@@ -8,17 +8,11 @@ import { claimStdout, print } from "./stdout.ts";
 export async function tools(file: string | undefined, json: boolean): Promise<number> {
   const stdout = claimStdout();
   await using open = await openGateway(await readConfig(file));
+  const { tools: served, withheld } = open.gateway.catalog.snapshot();
   if (json) {
-    const envelope = { operation: "mcp.list_tools", payload: {}, headers: {}, metadata: {} };
-    const ids = { correlation_id: randomUUID(), envelope_id: randomUUID() };
-    const listed = await open.handler.execute(
-      { ...envelope, ...ids },
-      { signal: new AbortController().signal },
-    );
-    await print(stdout, `${JSON.stringify(listed, null, 2)}\n`);
+    await print(stdout, `${JSON.stringify({ tools: served.map(definitionOf) }, null, 2)}\n`);
     return 0;
   }
-  const { tools: served, withheld } = open.gateway.catalog.snapshot();
   const lines = served.map(({ name, description }) => [name, firstSentence(description)] as const);
   await print(stdout, columns(lines));
   for (const { name, owner, reason } of withheld)

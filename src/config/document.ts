@@ -181,7 +181,7 @@ class Reader {
  *
  * @throws SecretResolutionError where there is none, or an empty one
  */
-export function resolveSecret(reference: string, options: ReadOptions): string {
+function resolveSecret(reference: string, options: ReadOptions): string {
   const name = reference.slice(reference.indexOf(":") + 1).trim();
   if (reference.startsWith("env:")) {
     const value = options.env[name];

@@ -6,9 +6,8 @@ import { parseDocument } from "yaml";
 import type { ConfigIssue, ConfigPath } from "../core/config-issues.ts";
 import { isObject } from "../core/json.ts";
 import { isSecretPath } from "../core/redact.ts";
+import { handlerPrefix, type Environment } from "../runtime/settings.ts";
 import { readings } from "./document.ts";
-
-export type Environment = Readonly<Record<string, string | undefined>>;
 
 export interface Override {
   /** The variable. */
@@ -41,9 +40,6 @@ export function environmentOverrides(env: Environment, types: readonly string[])
   }
   return overrides;
 }
-
-const handlerPrefix = (type: string): string =>
-  `HANDLER_${type.toUpperCase().replaceAll(/[^A-Z0-9]/g, "_")}_`;
 
 /** A variable's text may also be a list or a map in YAML's flow form (`[a, b]`), or a text in quotes. */
 function overrideReadings(text: string, secret: boolean): unknown[] {

@@ -14,13 +14,13 @@ import { pathText, valueAt, wrongType, type ConfigIssue, type ConfigPath } from 
 import { messageOf, ProtocolConfigurationError } from "../core/errors.ts";
 import { isObject } from "../core/json.ts";
 import { redact, redactText } from "../core/redact.ts";
+import type { Environment } from "../runtime/settings.ts";
 import { pathKey, readDocument, type ConfigDocument, type Position } from "./document.ts";
 import {
   environmentIssues,
   environmentOverrides,
   withOverrides,
   withValue,
-  type Environment,
   type Override,
 } from "./environment.ts";
 import { ConfigurationProblems, type ConfigProblem } from "./problems.ts";
@@ -97,7 +97,7 @@ async function readDotenv(cwd: string): Promise<Record<string, string>> {
   try {
     return parseDotenv(await readFile(path));
   } catch (error) {
-    if (error instanceof Error && "code" in error && error.code === "ENOENT") return {};
+    if (hasCode(error, "ENOENT")) return {};
     throw new ProtocolConfigurationError(`${path} cannot be read: ${messageOf(error)}`, { cause: error });
   }
 }
@@ -113,9 +113,14 @@ async function findConfig(
   const directory = given(env.ONEX_CONTRACTS_DIR);
   if (named !== undefined) {
     const path = resolve(cwd, named);
-    if ((await kindOf(path)) !== "file") {
+    const kind = await kindOf(path);
+    if (kind !== "file") {
       const from = file === undefined ? "ONEX_CONFIG" : "--config";
-      throw new ProtocolConfigurationError(`There is no configuration file ${path} (given by ${from}).`);
+      const problem =
+        kind === "none"
+          ? `There is no configuration file ${path}`
+          : `${path} is a folder, not a configuration file`;
+      throw new ProtocolConfigurationError(`${problem} (given by ${from}).`);
     }
     return { file: path, contractsDir: resolve(cwd, directory ?? contractsDirOf(path)) };
   }
@@ -138,10 +143,14 @@ const given = (value: string | undefined): string | undefined => (value === "" ?
 async function kindOf(path: string): Promise<"file" | "directory" | "none"> {
   try {
     return (await stat(path)).isDirectory() ? "directory" : "file";
-  } catch {
-    return "none";
+  } catch (error) {
+    // What is there but cannot be reached counts as a file: reading it says why.
+    return hasCode(error, "ENOENT") || hasCode(error, "ENOTDIR") ? "none" : "file";
   }
 }
+
+const hasCode = (error: unknown, code: string): boolean =>
+  error instanceof Error && "code" in error && error.code === code;
 
 async function readConfigFile(file: string): Promise<string> {
   try {

@@ -1,7 +1,7 @@
 /** Every problem of a configuration as one error: where each stands, what is wrong, and the value, secrets taken out. */
 import { relative } from "node:path";
 import { ProtocolConfigurationError } from "../core/errors.ts";
-import type { Environment } from "./environment.ts";
+import type { Environment } from "../runtime/settings.ts";
 
 export interface ConfigProblem {
   /** Absolute path of the file, or `environment variable NAME`. */

@@ -132,7 +132,7 @@ const required = z
 const anySection = z.looseObject({ required });
 
 /** The whole file; sections of handlers are judged only for `required`. */
-export const runtimeSchema = z.strictObject({
+const runtimeSchema = z.strictObject({
   name: text("Name of the runtime, in logs and answers.").default("onex-runtime"),
   description: text("What this runtime is for.").optional(),
   contracts_dir: text("Folder scanned for handler contracts, relative to the working directory.")

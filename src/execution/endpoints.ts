@@ -72,18 +72,11 @@ export class Endpoints {
     return gone;
   }
 
-  async close(): Promise<void> {
-    await this.#end((pool) => pool.close());
-  }
-
   async destroy(reason: Error): Promise<void> {
-    await this.#end((pool) => pool.destroy(reason));
-  }
-
-  async #end(end: (pool: Pool) => Promise<void>): Promise<void> {
     this.#closed = true;
-    await Promise.allSettled([...this.#byOrigin.values()].map(({ pool }) => end(pool)));
+    const pools = [...this.#byOrigin.values()].map(({ pool }) => pool);
     this.#byOrigin.clear();
+    await Promise.allSettled(pools.map((pool) => pool.destroy(reason)));
   }
 
   #open(origin: string, label: string): Endpoint {

@@ -15,15 +15,21 @@ import {
   OnexError,
   RuntimeHostError,
   ToolNotFoundError,
-  toOnexError,
 } from "../core/errors.ts";
 import { silentLogger, type Logger } from "../core/log.ts";
 import type { BreakerOptions, CircuitBreaking } from "../resilience/circuit-breaker.ts";
-import { failureResult, type Backend, type CallTool, type ToolCall, type ToolResult } from "../tools/call.ts";
+import {
+  failureResult,
+  thrownResult,
+  type Backend,
+  type CallTool,
+  type ToolCall,
+  type ToolResult,
+} from "../tools/call.ts";
 import type { Snapshot } from "../tools/catalog.ts";
 import type { Execution, Tool } from "../tools/tool.ts";
 import { httpBackend, type HttpBackend } from "./http.ts";
-import { FunctionBackend, LocalBackend } from "./local.ts";
+import { LocalBackend } from "./local.ts";
 import { targetOf } from "./request.ts";
 import { invalidArguments, Validators } from "./validate.ts";
 
@@ -66,9 +72,10 @@ export class Executor {
       ...(options.breaker && { breaker: options.breaker }),
       ...(options.clock && { clock: options.clock }),
     });
+    const local = new LocalBackend(this.#log);
     this.#backends = {
-      local: new LocalBackend(this.#log),
-      function: new FunctionBackend(this.#log),
+      local,
+      function: local,
       onex: this.#http,
       rest: this.#http,
     };
@@ -96,7 +103,7 @@ export class Executor {
     try {
       result = await this.#execute(call, signal); // (1)
     } catch (error) {
-      result = failureResult(toOnexError(error));
+      result = thrownResult(error);
     }
     if (result.failure !== undefined) this.#report(call, result.failure);
     return result;
@@ -164,7 +171,7 @@ export class Executor {
       this.#running.add(end);
       this.#backends[tool.execution.kind]
         .call(tool, call, controller.signal)
-        .then(settle, (error: unknown) => settle(failureResult(toOnexError(error))));
+        .then(settle, (error: unknown) => settle(thrownResult(error)));
     });
   }
 

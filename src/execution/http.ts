@@ -78,10 +78,6 @@ class Services {
     return this.#endpoints.retain(wanted);
   }
 
-  close(): Promise<void> {
-    return this.#endpoints.close();
-  }
-
   destroy(reason: Error): Promise<void> {
     return this.#endpoints.destroy(reason);
   }
@@ -125,6 +121,6 @@ function withoutAddress(error: OnexError, tool: Tool): OnexError {
   const seconds = error.facts.retry_after_seconds ?? 1;
   return new InfraUnavailableError(
     `The service behind "${tool.name}" is not available at the moment; try again in ${seconds} s.`,
-    { cause: error, retryable: true, facts: { transport: "http", ...error.facts } },
+    { cause: error, facts: { transport: "http", ...error.facts } },
   );
 }

@@ -8,7 +8,7 @@
 import { basename } from "node:path";
 import { RuntimeHostError } from "../core/errors.ts";
 import { toJsonValue, type JsonValue } from "../core/json.ts";
-import { silentLogger, type Logger } from "../core/log.ts";
+import type { Logger } from "../core/log.ts";
 import { publicMessage } from "../core/public-text.ts";
 import { textResult, type Backend, type ToolCall, type ToolResult } from "../tools/call.ts";
 import type { LocalExecution, Tool, ToolContext, ToolFunction, ToolLogLevel } from "../tools/tool.ts";
@@ -20,49 +20,38 @@ type AnyFunction = (input: unknown, context: ToolContext) => unknown;
 
 const noMeta: Readonly<Record<string, unknown>> = Object.freeze({});
 
-/** Runs the function a module exports. Throws a `RuntimeHostError` where the module or the export is not to be had. */
+/** Rejects with a `RuntimeHostError` where the module or the export is not to be had. */
 export class LocalBackend implements Backend {
   readonly #log: Logger;
 
-  constructor(log: Logger = silentLogger) {
+  constructor(log: Logger) {
     this.#log = log;
   }
 
   async call(tool: Tool, call: ToolCall, signal: AbortSignal): Promise<ToolResult> {
-    const { execution } = tool;
-    if (execution.kind !== "local") throw new RuntimeHostError(`"${tool.name}" is not a local tool`);
-    const exports = await loadModule(execution.module, { log: this.#log });
+    const fn = await this.#functionOf(tool);
     if (signal.aborted) return aborted;
-    return runFunction(functionOf(exports, execution), tool, call, signal, this.#log);
+    return runFunction(fn, tool, call, signal, this.#log);
   }
 
-  async close(): Promise<void> {}
   async destroy(): Promise<void> {}
-}
 
-/** Runs a function that was registered in code. */
-export class FunctionBackend implements Backend {
-  readonly #log: Logger;
-
-  constructor(log: Logger = silentLogger) {
-    this.#log = log;
+  async #functionOf({ name, execution }: Tool): Promise<ToolFunction> {
+    switch (execution.kind) {
+      case "function":
+        return execution.fn;
+      case "local":
+        return exportedFunction(await loadModule(execution.module, { log: this.#log }), execution);
+      default:
+        throw new RuntimeHostError(`"${name}" is not a function of this process`);
+    }
   }
-
-  call(tool: Tool, call: ToolCall, signal: AbortSignal): Promise<ToolResult> {
-    const { execution } = tool;
-    if (execution.kind !== "function")
-      return Promise.reject(new RuntimeHostError(`"${tool.name}" is not a function tool`));
-    return runFunction(execution.fn, tool, call, signal, this.#log);
-  }
-
-  async close(): Promise<void> {}
-  async destroy(): Promise<void> {}
 }
 
 /** Nobody waits for it: the executor has answered. */
 const aborted = textResult("The call was given up.", true);
 
-function functionOf(exports: ModuleExports, execution: LocalExecution): ToolFunction {
+function exportedFunction(exports: ModuleExports, execution: LocalExecution): ToolFunction {
   const found = Object.hasOwn(exports, execution.export) ? exports[execution.export] : undefined;
   if (typeof found === "function") return found as ToolFunction;
   const file = basename(execution.module);

@@ -119,11 +119,11 @@ async function importVersion(
   }
 }
 
-/** The error's name, message and, where it is known, file and line. */
+/** The error's name, message and, where it is known, file and line in a module of the contracts. */
 function describe(error: unknown): string {
   const message = publicMessage(error).trim();
   if (!(error instanceof Error)) return message;
-  const place = /([\w.-]+\.m?[jt]s)(?:\?v=[0-9a-f]+)?:(\d+)/.exec(error.stack ?? "");
+  const place = /([\w.-]+\.m?[jt]s)\?v=[0-9a-f]+:(\d+)/.exec(error.stack ?? "");
   return `${error.name}: ${message}${place === null ? "" : ` (${place[1] ?? ""}:${place[2] ?? ""})`}`;
 }
 
@@ -201,9 +201,12 @@ const relativeImport = new RegExp(
 function importsOf(path: string, source: string): readonly string[] {
   const found = new Set<string>();
   for (const [, , specifier] of source.matchAll(relativeImport)) {
-    if (specifier !== undefined) found.add(fileURLToPath(new URL(specifier, pathToFileURL(path))));
+    if (specifier === undefined) continue;
+    // Some texts that look like an import are no path: "./a%2Fb".
+    const imported = attempt(() => fileURLToPath(new URL(specifier, pathToFileURL(path))));
+    if (imported !== undefined && isTracked(imported)) found.add(imported);
   }
-  return [...found].filter(isTracked);
+  return [...found];
 }
 
 /** The runtime's own files are never loaded twice. */

@@ -64,7 +64,7 @@ export function fillText(template: Template, args: Arguments, where: string): st
 }
 
 /** Percent-encoding of one component; a lone surrogate becomes U+FFFD rather than an error. */
-export const encode = (text: string): string => encodeURIComponent(text.toWellFormed());
+const encode = (text: string): string => encodeURIComponent(text.toWellFormed());
 
 /** A literal part of a URL as it may stand in a request line; what is encoded already stays. */
 const encodeLiteral = (text: string): string =>

@@ -20,7 +20,7 @@ import { measure, type Measure } from "./limits.ts";
 /** Bytes of a call's arguments. */
 export const maxArgumentBytes = 1024 * 1024;
 /** Objects and arrays one inside the other; the arguments object is the first. */
-export const maxArgumentDepth = 10;
+const maxArgumentDepth = 10;
 
 /**
  * Up to this many bytes all problems are reported. In a megabyte of wrong items every item is an error object of its own

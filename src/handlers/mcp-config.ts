@@ -21,6 +21,7 @@ import {
 } from "../core/config-issues.ts";
 import { ProtocolConfigurationError } from "../core/errors.ts";
 import { isObject } from "../core/json.ts";
+import type { GatewayOptions } from "../gateway.ts";
 import { isLoopback } from "../http/address.ts";
 import { defaultExcludedTags, defaultMaxTools } from "../tools/catalog.ts";
 
@@ -154,29 +155,9 @@ export interface ApiKey {
 }
 
 /** HandlerMCP's options, resolved and frozen. Units are in the names; ranges are those of the schema. */
-export interface McpConfig {
+export interface McpConfig extends GatewayOptions {
   readonly skipServer: boolean;
-  readonly host: string;
   readonly port: number;
-  readonly path: string;
-  readonly stateless: boolean;
-  readonly jsonResponse: boolean;
-  readonly sessionTtlSeconds: number;
-  readonly maxSessions: number;
-  /** Absent: random per process. */
-  readonly sessionSecret?: string;
-  readonly pageSize: number;
-  readonly timeoutSeconds: number;
-  readonly maxTools: number;
-  readonly requiredTags: readonly string[];
-  readonly excludedTags: readonly string[];
-  /** Absent: only tools registered in code. */
-  readonly contractsDir?: string;
-  readonly exposeNodeTypes: readonly string[];
-  readonly allowedNetworks: readonly string[];
-  readonly allowedHosts: readonly string[];
-  readonly allowedOrigins: readonly string[];
-  /** Empty: no authentication. */
   readonly apiKeys: readonly ApiKey[];
   readonly allowUnauthenticated: boolean;
   readonly consulHost?: string;

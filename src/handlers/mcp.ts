@@ -19,7 +19,7 @@ import {
   toOnexError,
 } from "../core/errors.ts";
 import { silentLogger, type Logger } from "../core/log.ts";
-import { Gateway, servableDefinition } from "../gateway.ts";
+import { Gateway } from "../gateway.ts";
 import { assertSafeBinding } from "../http/auth.ts";
 import { listen, waitUntilReady, type HttpServer } from "../http/server.ts";
 import type {
@@ -36,6 +36,7 @@ import { parseMcpConfig, type McpConfig } from "./mcp-config.ts";
 import { descriptionOf, healthOf } from "./mcp-health.ts";
 import { factsOf, handlerId, runOperation, type OperationEnvelope } from "./mcp-operations.ts";
 import { isInitialized, partsOf, type Parts, type Starting, type State } from "./mcp-state.ts";
+import { servableDefinition } from "./tool-definition.ts";
 
 /** What the handler can be given beside the host's collaborators. */
 export interface McpContainer extends Container {

@@ -1,5 +1,11 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync } from "node:fs";
+import { open } from "node:fs/promises";
+import { text } from "node:stream/consumers";
 import { expect, test } from "vitest";
-import { folder, run, start } from "./cli.ts";
+import { argumentsOf } from "../../src/cli/arguments.ts";
+import { folder, launcher, run, start } from "./cli.ts";
 
 const config = `
 handlers:
@@ -74,6 +80,15 @@ test("a value is read as the type that the schema gives its key", async () => {
   });
 });
 
+test("any key is an argument like any other", () => {
+  const args = argumentsOf('{"a": 1}', ["__proto__=2", "constructor=3"], { type: "object" });
+  expect(Object.entries(args)).toEqual([
+    ["a", 1],
+    ["__proto__", 2],
+    ["constructor", 3],
+  ]);
+});
+
 test("what a tool prints goes to stderr, its result alone to stdout", async () => {
   const cwd = await folder(
     tools(
@@ -92,6 +107,28 @@ test("a tool's own error is its result and ends with 1", async () => {
   const { code, stdout } = await run(cwd, ["call", "echo"]);
   expect(code).toBe(1);
   expect(stdout).toContain("no such thing");
+});
+
+test("process.exit in a tool is that tool's error, not the end of the command", async () => {
+  const cwd = await folder(tools("export default () => process.exit(0);"));
+  const { code, stdout } = await run(cwd, ["call", "echo"]);
+  expect([code, stdout]).toEqual([
+    1,
+    "process.exit(0) was called: what runs in this process may throw, but not end it\n",
+  ]);
+});
+
+test("a promise that a tool leaves rejected is logged; an exception that nobody catches ends the call with 1", async () => {
+  const leave = (what: string): string =>
+    `export default () => new Promise((resolve) => { setImmediate(() => { setTimeout(resolve, 20, "done"); ${what} }); });`;
+  const rejects = await folder(tools(leave('Promise.reject(new Error("left behind"));')));
+  const one = await run(rejects, ["call", "echo"]);
+  expect([one.code, one.stdout]).toEqual([0, "done\n"]);
+  expect(one.stderr).toContain("left behind");
+  const throws = await folder(tools(leave('throw new Error("nobody caught");')));
+  const other = await run(throws, ["call", "echo"]);
+  expect([other.code, other.stdout]).toEqual([1, ""]);
+  expect(other.stderr).toContain("nobody caught");
 });
 
 test("--json prints the whole result", async () => {
@@ -154,7 +191,9 @@ test("onex tools lists name and first sentence; what is not served goes to stder
     stderr: 'not served: secret of nodes/b/contract.yaml: the tag "internal" is in excluded_tags\n',
   });
   const { stdout } = await run(cwd, ["tools", "--json"]);
-  expect(JSON.parse(stdout)).toMatchObject({ tools: [{ name: "echo", inputSchema: { type: "object" } }] });
+  const listed = JSON.parse(stdout) as object;
+  expect(Object.keys(listed)).toEqual(["tools"]);
+  expect(listed).toMatchObject({ tools: [{ name: "echo", inputSchema: { type: "object" } }] });
 });
 
 test("a reader that goes away ends the command quietly", async () => {
@@ -163,4 +202,30 @@ test("a reader that goes away ends the command quietly", async () => {
   running.child.stdout?.destroy();
   const { code, stderr } = await running.ended;
   expect([code, stderr]).toEqual([0, ""]);
+});
+
+test.runIf(existsSync("/dev/full"))("a result that cannot be written ends with 1 and one line", async () => {
+  const cwd = await folder(tools('export default () => "done";'));
+  await using full = await open("/dev/full", "w");
+  const child = spawn(process.execPath, [launcher, "call", "echo"], {
+    cwd,
+    stdio: ["ignore", full.fd, "pipe"],
+  });
+  const [stderr, [code]] = await Promise.all([text(child.stderr!), once(child, "close")]);
+  expect([code, stderr]).toEqual([
+    1,
+    "onex: stdout cannot be written: ENOSPC: no space left on device, write\n",
+  ]);
+});
+
+test("messages that nobody reads do not end the command", async () => {
+  const cwd = await folder(
+    tools(
+      'export default (input, { progress }) => { for (let n = 0; n < 9; n++) progress(n); return "done"; };',
+    ),
+  );
+  const running = start(cwd, ["call", "echo"]);
+  running.child.stderr?.destroy();
+  const { code, stdout } = await running.ended;
+  expect([code, stdout]).toEqual([0, "done\n"]);
 });

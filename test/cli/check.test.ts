@@ -57,6 +57,30 @@ test("a handler that is configured but declared nowhere is a problem", async () 
   ]);
 });
 
+test("what the mcp handler would refuse at its start is a problem, wherever it is written", async () => {
+  const unconfigured = await folder({ "contracts/runtime/runtime_config.yaml": "name: x\n" });
+  const { code, stderr } = await run(unconfigured, ["check"]);
+  expect(code).toBe(1);
+  expect(stderr).toMatch(/^onex: handlers\.mcp: Missing required config: 'dev_mode'/m);
+  const exposed = await folder({
+    "contracts/runtime/runtime_config.yaml": goodConfig,
+    "contracts/handlers/mcp/handler_contract.yaml": `handler_id: effect.mcp.handler
+name: handler-mcp
+contract_version: {major: 1, minor: 0, patch: 0}
+descriptor: {node_archetype: effect}
+input_model: In
+output_model: Out
+handler_class: onex-runtime#HandlerMCP
+metadata: {transport: {default_host: 0.0.0.0}}
+`,
+  });
+  const outcome = await run(exposed, ["check"]);
+  expect([outcome.code, outcome.stderr]).toEqual([
+    1,
+    expect.stringMatching(/^onex: handlers\.mcp: Config key 'host' is "0\.0\.0\.0".*set api_keys/),
+  ]);
+});
+
 test("two contracts of one name are shown with the one that is served", async () => {
   const execution = "  tool_name: same\n  execution: {kind: local, module: ../t.mjs}\n";
   const cwd = await folder({
@@ -67,4 +91,16 @@ test("two contracts of one name are shown with the one that is served", async ()
   });
   const { stdout } = await run(cwd, ["check"]);
   expect(stdout).toMatch(/nodes\/b\/contract\.yaml.*\n.*nodes\/a\/contract\.yaml/);
+});
+
+test("a module that would end the process is a problem like any other", async () => {
+  const cwd = await folder({
+    "contracts/runtime/runtime_config.yaml": goodConfig,
+    "contracts/nodes/a/contract.yaml": contract("a", "  execution: {kind: local, module: ./a.mjs}\n"),
+    "contracts/nodes/a/a.mjs": "process.exit(0);",
+  });
+  const { code, stdout, stderr } = await run(cwd, ["check"]);
+  expect(code).toBe(1);
+  expect(stdout).toMatch(/^ {2}loaded {4}nodes\/a\/contract\.yaml/m);
+  expect(stderr).toMatch(/tool a: .*process\.exit\(0\) was called/);
 });

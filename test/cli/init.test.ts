@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { readFile, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
@@ -87,3 +88,32 @@ test("what onex init writes names the editor's schema only where the package lie
     /^# yaml-language-server: \$schema=\.\.\/\.\.\/\.\.\/node_modules\/onex-runtime\/schemas\/node_contract\.schema\.json\n/,
   );
 });
+
+test("what onex init writes works under a name that means something else to YAML", async () => {
+  const cwd = await folder();
+  await run(cwd, ["init", "true"]);
+  await run(cwd, ["init", "--handler", "null"]);
+  expect((await run(cwd, ["check"])).code).toBe(0);
+  expect((await run(cwd, ["call", "true", "name=Ada"])).code).toBe(0);
+});
+
+test("onex init --handler mcp is refused: it would replace the handler that serves the tools", async () => {
+  const cwd = await folder();
+  expect(await run(cwd, ["init", "--handler", "mcp"])).toEqual({
+    code: 2,
+    stdout: "",
+    stderr: 'onex: "mcp" is the handler that serves the tools: choose another name\n',
+  });
+  expect(await readdir(cwd)).toEqual([]);
+});
+
+test.runIf(existsSync("/proc/self"))(
+  "where no folder can be made onex init ends with 1 and says so",
+  async () => {
+    const { code, stderr } = await run(await folder(), ["init", "x"], {
+      ONEX_CONTRACTS_DIR: "/proc/contracts",
+    });
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/^onex: ENOENT: .* mkdir '\/proc\/contracts'\n$/);
+  },
+);

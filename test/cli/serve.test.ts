@@ -1,7 +1,7 @@
 import { createServer } from "node:net";
 import { expect, onTestFinished, test } from "vitest";
 import { banner } from "../../src/cli/banner.ts";
-import { folder, root, run, serve, start } from "./cli.ts";
+import { folder, launcher, root, run, serve, start } from "./cli.ts";
 
 const mcp = "consul_host: x, consul_port: 1, kafka_enabled: false, dev_mode: true, port: 0";
 const config = (rest = ""): Record<string, string> => ({
@@ -61,6 +61,16 @@ test("with keys configured send needs one, given as an option or by ONEX_API_KEY
   expect((await run(cwd, args, { ONEX_API_KEY: "opensesame" })).code).toBe(0);
 });
 
+test("send finds the host by ONEX_HTTP_PORT, and the key, as .env has them", async () => {
+  const cwd = await folder({
+    "contracts/runtime/runtime_config.yaml": `health: {port: 0, api_keys: [{name: ops, role: admin, key: opensesame}]}\nhandlers:\n  mcp: {${mcp}}\n`,
+  });
+  const { operators } = await serve(cwd);
+  const there = await folder({ ".env": "ONEX_API_KEY=opensesame\n" });
+  const { port } = new URL(operators);
+  expect((await run(there, ["send", "mcp.list_tools"], { ONEX_HTTP_PORT: port })).code).toBe(0);
+});
+
 test("send to nobody says where it tried and what to start", async () => {
   const cwd = await folder();
   const { code, stderr } = await run(cwd, ["send", "mcp.list_tools", "--url", "http://127.0.0.1:1"]);
@@ -68,6 +78,16 @@ test("send to nobody says where it tried and what to start", async () => {
   expect(stderr).toMatch(
     /^onex: No host answers at http:\/\/127\.0\.0\.1:1 \(.+\)\. Does `onex serve` run there\?\n$/,
   );
+});
+
+test("a secret of the configuration is in no line of the log, whatever its key", async () => {
+  const files = config("name: ${env:HUSH}\n");
+  const { child, ended, printed } = start(await folder(files), ["serve"], { HUSH: "swordfish" });
+  await printed("stderr", /onex-runtime is ready/);
+  child.kill("SIGTERM");
+  const { stderr } = await ended;
+  expect(stderr).toContain("Runtime host [redacted] is running");
+  expect(stderr).not.toContain("swordfish");
 });
 
 test("a port that is taken ends the start with 1 and names host and port, be it the operators' or that of MCP", async () => {
@@ -91,6 +111,39 @@ test("a configuration with problems ends the start with 1 and lists them all", a
   const { code, stderr } = await run(cwd, ["serve"]);
   expect(code).toBe(1);
   expect(stderr).toMatch(/^onex: 5 problems in the configuration:\n/);
+});
+
+test("a host without any port stays until a signal ends it", async () => {
+  const cwd = await folder({
+    "contracts/runtime/runtime_config.yaml": "health: {port: false}\nhandlers: {mcp: {skip_server: true}}\n",
+  });
+  const { child, ended, printed } = start(cwd, ["serve"], { ONEX_HTTP_PORT: "" });
+  await printed("stderr", /onex-runtime is ready/);
+  let isOver = false;
+  void ended.then(() => (isOver = true));
+  // A process without work would be gone long before another has started and answered.
+  await run(cwd, ["--version"]);
+  expect(isOver).toBe(false);
+  child.kill("SIGTERM");
+  expect((await ended).code).toBe(0);
+});
+
+test("what a handler prints needs nobody who reads stdout, and process.exit does not end the runtime", async () => {
+  const cwd = await folder({
+    ...config(),
+    ...handlerFiles(
+      "loud",
+      'operations: { "loud.print": () => { process.stdout.write("noise\\n"); return 1; }, "loud.exit": () => process.exit(0) }',
+    ),
+  });
+  const { child, ended, operators, printed } = await serve(cwd);
+  child.stdout?.destroy();
+  expect((await run(cwd, ["send", "loud.print", "--url", operators])).code).toBe(0);
+  await printed("stderr", /noise/);
+  expect((await run(cwd, ["send", "loud.exit", "--url", operators])).code).toBe(1);
+  expect((await run(cwd, ["send", "loud.print", "--url", operators])).code).toBe(0);
+  child.kill("SIGTERM");
+  expect((await ended).code).toBe(0);
 });
 
 test("a signal during the start ends it with 0", async () => {
@@ -156,6 +209,14 @@ test("a promise that a handler leaves rejected is logged and the runtime goes on
   const { code, stderr } = await ended;
   expect(stderr).toContain("nobody caught");
   expect(code).toBe(1);
+});
+
+test("serve prints where it can be reached only on a terminal", async () => {
+  const terminal = ["--import", "data:text/javascript,process.stdout.isTTY=true", launcher];
+  const { child, ended, printed } = start(await folder(config()), ["serve"], {}, terminal);
+  await printed("stderr", /onex-runtime is ready/);
+  child.kill("SIGTERM");
+  expect((await ended).stdout).toMatch(/^\nonex-runtime is ready\.\n\nMCP +http:\/\/127\.0\.0\.1:\d+\/mcp\n/);
 });
 
 test("on a terminal serve says where it can be reached, what it serves, and how a client connects", () => {

@@ -1,3 +1,4 @@
+import { symlink } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { loadConfig } from "../../src/config/load.ts";
@@ -221,6 +222,17 @@ test("without contracts the error names the folder looked in and onex init; with
   );
   await expect(loadConfig({ cwd: bare, env: {}, file: "no.yaml" })).rejects.toThrow(
     `There is no configuration file ${join(bare, "no.yaml")} (given by --config)`,
+  );
+});
+
+test("a folder in the configuration's place, and a file that cannot be reached, are told apart from none", async () => {
+  const cwd = await folder();
+  await symlink("loop.yaml", join(cwd, "loop.yaml"));
+  await expect(loadConfig({ cwd, env: {}, file: "." })).rejects.toThrow(
+    `${cwd} is a folder, not a configuration file (given by --config)`,
+  );
+  await expect(loadConfig({ cwd, env: { ONEX_CONFIG: "loop.yaml" } })).rejects.toThrow(
+    `The configuration file ${join(cwd, "loop.yaml")} cannot be read: ELOOP`,
   );
 });
 

@@ -72,6 +72,17 @@ describe("a call", () => {
     expect(textOf(result)).toContain('The input schema of "sample" cannot be used');
   });
 
+  test("that meets an error of nobody's making is a failure: its words are for the log, not for the client", async () => {
+    const { log, lines } = memoryLog();
+    const snapshot = () => {
+      throw new Error("cannot open /srv/secret/catalog");
+    };
+    const result = await new Executor({ snapshot, timeoutSeconds: 1, log }).call(callOf(), never);
+    expect(result.failure).toBeInstanceOf(RuntimeHostError);
+    expect(textOf(result)).toBe("The operation failed.");
+    expect(lines[0]?.message).toContain("/srv/secret/catalog");
+  });
+
   test("sees the snapshot of its moment", async () => {
     let snapshot = snapshotOf();
     const executor = new Executor({ snapshot: () => snapshot, timeoutSeconds: 1 });

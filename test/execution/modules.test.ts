@@ -189,6 +189,13 @@ describe("a module that never loaded", () => {
     );
   });
 
+  test("names no line of the runtime's own code", async () => {
+    const dir = folder({ "tool.mjs": "await new Promise(() => {});" });
+    await expect(loadModule(dir.file("tool.mjs"), { limitSeconds: 0.05 })).rejects.toThrow(
+      /is there an await that never ends\?$/,
+    );
+  });
+
   test("loads as soon as it is there", async () => {
     const dir = folder();
     const path = dir.file("late.mjs");
@@ -246,6 +253,11 @@ describe("the hooks", () => {
       readonly default: string;
     };
     expect(other.default).toBe(plain);
+  });
+
+  test("take a text that only looks like an import for what it is", async () => {
+    const dir = folder({ "tool.mjs": '// as from "./a%2Fb.mjs"\nexport default 1;' });
+    expect(await value(dir.file("tool.mjs"))).toBe(1);
   });
 
   test("import relations are found behind comments, over lines and in re-exports", async () => {
