@@ -67,6 +67,17 @@ export interface GatewayParts {
   readonly clock: Clock;
 }
 
+const utf8 = new TextDecoder("utf-8", { fatal: true });
+
+/** The text of a body; none where it is not UTF-8, which is no JSON either (RFC 8259, section 8.1). */
+function textOf(bytes: Uint8Array): string {
+  try {
+    return utf8.decode(bytes);
+  } catch {
+    return "";
+  }
+}
+
 /** What the HTTP surface shows of the handler. */
 export interface GatewayState {
   readonly initialized: () => boolean;
@@ -204,7 +215,7 @@ export class Gateway {
       if (request.method === "POST") {
         const bytes = await http.readBody(request);
         if (bytes instanceof Response) return bytes;
-        body = new TextDecoder().decode(bytes);
+        body = textOf(bytes);
       }
       // Asked last: a stop may have begun while the body came in.
       if (!state.initialized() || state.draining()) return notServing();
@@ -268,6 +279,7 @@ export class Gateway {
       ...state,
       snapshot: () => this.catalog.snapshot(),
       sources: () => this.sources(),
+      report: () => this.report(),
       definition: definitionOf,
       available: (tool) => this.#executor.available(tool),
       readinessProof: (nonce) => readinessProof(token, nonce),

@@ -1,5 +1,10 @@
 /** Public API of the package. */
-export { defineHandler } from "./runtime/define.ts";
+export {
+  defineHandler,
+  type HandlerContext,
+  type HandlerDefinition,
+  type Operation,
+} from "./runtime/define.ts";
 export type {
   Container,
   Envelope,

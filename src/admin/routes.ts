@@ -34,6 +34,8 @@ export interface HttpParts {
 export interface GatewayReads {
   readonly snapshot: () => Snapshot;
   readonly sources: () => readonly SourceStatus[];
+  /** What became of each contract file; undefined where none are read. */
+  readonly report: () => object | undefined;
   readonly initialized: () => boolean;
   readonly draining: () => boolean;
   /** The tool as tools/list publishes it: name, title, description, schemas, annotations under their MCP names. */
@@ -68,7 +70,8 @@ export function gatewayRoutes(reads: GatewayReads, http: HttpParts): Hono {
     const ready = reasons.length === 0;
     const admin = http.identify(context.req.raw)?.role === "admin";
     const sources = reads.sources().map((source) => sourceOnWire(source, admin));
-    return json(context, { ready, reasons, sources }, ready ? 200 : 503);
+    const report = admin ? { load_report: reads.report() ?? null } : {};
+    return json(context, { ready, reasons, sources, ...report }, ready ? 200 : 503);
   });
 
   readOnly(app, http, "/mcp/tools", (context) => {

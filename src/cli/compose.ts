@@ -46,8 +46,14 @@ export function settingsOf(
   return handlerConfig(type, types, contract.configDefaults, handlers[type]?.config, env);
 }
 
+/**
+ * Messages that the bus hands out at once. How many envelopes run is the host's to bound, by `max_concurrency`; were the
+ * bus to bound them too, those that queue for one serialized handler would hold up everybody else's.
+ */
+const busConcurrency = 10_000;
+
 export const composeBus = ({ runtime }: LoadedConfig, log: Logger): MemoryBus =>
-  new MemoryBus({ maxHistory: runtime.eventBus.maxHistory, concurrency: runtime.maxConcurrency, log });
+  new MemoryBus({ maxHistory: runtime.eventBus.maxHistory, concurrency: busConcurrency, log });
 
 /** A host that is not started. */
 export function composeHost(config: LoadedConfig, log: Logger): RuntimeHost {

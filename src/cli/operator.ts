@@ -20,7 +20,7 @@ export async function listenForOperators(
   log: Logger,
 ): Promise<HttpServer | undefined> {
   if (port === false) return undefined;
-  assertSafeBinding({ host: address, hasAuthentication: apiKeys.length > 0, allowUnauthenticated: false });
+  assertSafeBinding({ host: address, hasAuthentication: apiKeys.length > 0 });
   const reads = {
     health: () => host.health(),
     readiness: () => host.ready(),

@@ -167,7 +167,7 @@ export class ContractSource implements ToolSource {
     this.#scanError = undefined;
     this.#dependencies = scan.dependencies;
     const { tools, change, entries } = foldScan(this.#tools, scan);
-    this.#reportProblems(entries);
+    this.#logOutcomes(entries);
     this.#tools = tools;
     this.#entries = entries;
     const isChange = change.put.length > 0 || change.remove.length > 0;
@@ -221,12 +221,15 @@ export class ContractSource implements ToolSource {
     }, milliseconds);
   }
 
-  #reportProblems(entries: readonly LoadEntry[]): void {
-    const known = new Map(this.#entries.map((entry) => [entry.path, entry.reason]));
+  #logOutcomes(entries: readonly LoadEntry[]): void {
+    const known = new Map(this.#entries.map((entry) => [entry.path, entry]));
     for (const { path, outcome, reason } of entries) {
-      if (outcome === "failed" && known.get(path) !== reason) {
-        this.#log.warn({ contract: path, reason }, "a contract cannot be served");
-      }
+      const before = known.get(path);
+      if (before?.outcome === outcome && before.reason === reason) continue;
+      const fields = { contract: path, reason };
+      if (outcome === "failed") this.#log.warn(fields, "a contract cannot be served");
+      else if (outcome === "skipped") this.#log.info(fields, "a contract is no tool");
+      else if (before?.outcome === "failed") this.#log.info({ contract: path }, "a contract is mended");
     }
   }
 }

@@ -33,6 +33,7 @@ const transportType = "mcp";
 export function healthOf(state: State, now: number): HandlerHealth {
   const parts = partsOf(state);
   const trouble = troubleOf(state);
+  const report = parts?.gateway.report();
   return {
     healthy: trouble === undefined,
     ...(trouble !== undefined && { reason: trouble.reason }),
@@ -49,6 +50,7 @@ export function healthOf(state: State, now: number): HandlerHealth {
       age_seconds: source.ageSeconds,
       last_error: source.lastError?.slice(0, maxErrorText) ?? null,
     })),
+    ...(report !== undefined && { load_report: report }),
   };
 }
 

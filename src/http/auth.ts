@@ -115,12 +115,15 @@ export function createAuthenticator(options: AuthenticatorOptions): Authenticato
 export function assertSafeBinding(options: {
   readonly host: string;
   readonly hasAuthentication: boolean;
-  readonly allowUnauthenticated: boolean;
+  /** Absent where it cannot be configured. */
+  readonly allowUnauthenticated?: boolean;
 }): void {
-  if (isLoopback(options.host) || options.hasAuthentication || options.allowUnauthenticated) return;
+  const { host, hasAuthentication, allowUnauthenticated } = options;
+  if (isLoopback(host) || hasAuthentication || allowUnauthenticated === true) return;
+  const wish = allowUnauthenticated === undefined ? "" : ", or set allow_unauthenticated: true";
   throw new ProtocolConfigurationError(
-    `refuses to start on ${options.host} without authentication: anyone who reaches it could call every tool. ` +
-      `Set api_keys, or bind to 127.0.0.1, or set allow_unauthenticated: true`,
+    `refuses to start on ${host} without authentication: anyone who reaches it could call it. ` +
+      `Set api_keys, or bind to 127.0.0.1${wish}`,
   );
 }
 

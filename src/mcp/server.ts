@@ -63,7 +63,7 @@ export function buildServer(deps: ServerDeps): Server {
     try {
       const result = await deps.call(toolCall(name, args, context, notices), context.mcpReq.signal);
       if (result.failure instanceof ToolNotFoundError) {
-        throw new ProtocolError(ProtocolErrorCode.InvalidParams, result.failure.message);
+        throw new ProtocolError(result.failure.rpcCode, result.failure.message);
       }
       return server.projectCallToolResult(resultOnWire(result), outputSchema);
     } catch (error) {

@@ -61,6 +61,10 @@ async function gateway(
   const reads: GatewayReads = {
     snapshot: () => state.catalog.snapshot(),
     sources: () => state.sources,
+    report: () => ({
+      directory: "/srv/contracts",
+      entries: [{ path: "a/contract.yaml", outcome: "skipped" }],
+    }),
     initialized: () => state.initialized,
     draining: () => state.draining,
     definition: ({ name, description, inputSchema }) => ({ name, description, inputSchema }),
@@ -121,6 +125,7 @@ describe("the gateway's routes", () => {
     }
     expect(await (await fetch(`${server.url}/ready`, asAdmin)).json()).toMatchObject({
       sources: [{ ...source, last_error: "EACCES /srv/x" }],
+      load_report: { entries: [{ path: "a/contract.yaml", outcome: "skipped" }] },
     });
     expect(await (await fetch(`${server.url}/health`)).json()).toMatchObject({ status: "degraded" });
   });

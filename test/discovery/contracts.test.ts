@@ -2,6 +2,7 @@ import { unlinkSync, writeFileSync } from "node:fs";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { ContractSource, type ContractSourceOptions } from "../../src/discovery/contracts.ts";
 import { HandlerLoadError } from "../../src/core/errors.ts";
+import { silentLogger, type LogFields, type Logger } from "../../src/core/log.ts";
 import { Catalog } from "../../src/tools/catalog.ts";
 import type { SourceChange } from "../../src/tools/source.ts";
 import { type Folder, tempFolder } from "../contract/folder.ts";
@@ -57,7 +58,36 @@ async function settle({ names }: Following): Promise<void> {
   await eventually(names).toContain(name);
 }
 
+/** A log that keeps the message and contract of each line. */
+function keptLog(): { readonly log: Logger; readonly lines: string[] } {
+  const lines: string[] = [];
+  const keep = (fields: LogFields, message: string): void => {
+    lines.push(`${message}: ${String(fields.contract)}`);
+  };
+  const log: Logger = { ...silentLogger, info: keep, warn: keep, child: () => log };
+  return { log, lines };
+}
+
 describe("at start", () => {
+  test("the log says why a file is no tool, once, and when a broken one is mended", async () => {
+    await folder.write("skipped/contract.yaml", nodeContract({ node_type: "EFFECT" }));
+    await folder.write("broken/contract.yaml", "a: [");
+    const { log, lines } = keptLog();
+    const following = await follow({ log });
+    const outcomes = [
+      "a contract cannot be served: broken/contract.yaml",
+      "a contract is no tool: skipped/contract.yaml",
+    ];
+    expect(lines).toEqual(outcomes);
+    await settle(following);
+    await folder.write("broken/contract.yaml", named("mended"));
+    await eventually(following.names).toContain("mended");
+    expect(lines.filter((line) => line.startsWith("a contract"))).toEqual([
+      ...outcomes,
+      "a contract is mended: broken/contract.yaml",
+    ]);
+  });
+
   test("all contracts are one change, and every file is in the report", async () => {
     await folder.write("a/contract.yaml", named("a"));
     await folder.write("b/contract.yaml", named("b"));

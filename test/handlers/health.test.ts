@@ -34,6 +34,13 @@ describe("healthCheck", () => {
       tool_count: 2,
       uptime_seconds: 1.5,
       sources: [{ name: "contracts", kind: "contract", state: "ready", age_seconds: 0, last_error: null }],
+      load_report: {
+        directory: folder.path,
+        entries: [
+          expect.objectContaining({ outcome: "loaded" }),
+          expect.objectContaining({ outcome: "loaded" }),
+        ],
+      },
     });
     expect(JSON.parse(JSON.stringify(health))).toEqual(health);
   });

@@ -124,6 +124,17 @@ async function messagesOf(response: Response): Promise<any[]> {
     .map((line) => JSON.parse(line.slice("data: ".length)));
 }
 
+it("a body that is not UTF-8 is a parse error", async () => {
+  const message = Buffer.from('{"jsonrpc":"2.0","id":"caf\u00e9","method":"ping"}', "latin1");
+  const response = await fetch(runtime.mcp, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: message,
+  });
+  expect(response.status).toBe(400);
+  expect(await response.json()).toMatchObject({ id: null, error: { code: -32700 } });
+});
+
 it("10,000 malformed and random JSON-RPC bodies: never a crash, never a 5xx, never an answer without the right id", async () => {
   await fc.assert(
     fc.asyncProperty(body, headers, async (text, extra) => {
