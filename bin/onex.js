@@ -6,7 +6,7 @@ if (major < 24) {
   console.error(
     "onex-runtime needs Node 24 or newer, and this is Node " +
       process.versions.node +
-      ". Install it from https://nodejs.org, or run: npx -p node@24 -p onex-runtime onex",
+      ". Install it from https://nodejs.org, or run: npx -p node@24 onex",
   );
   process.exit(1);
 }
