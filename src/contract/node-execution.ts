@@ -140,7 +140,7 @@ function checkUrl(
 
 function urlProblem(url: string): string | undefined {
   const [, authority] = /^https?:\/\/([^/?#\\]*)/i.exec(url) ?? [];
-  if (authority === undefined) return "expected an absolute http or https URL";
+  if (authority === undefined || authority === "") return "expected an absolute http or https URL";
   if (/[{}]/.test(authority)) return "a placeholder may stand in path and query, not in the server's name";
   if (authority.includes("@")) return "holds a user or password; give them in a header";
   const filled = url.replaceAll(/\{[^{}]+\}/g, "x");

@@ -115,7 +115,7 @@ export class Front {
       const problem = "Unsupported Media Type: send application/json";
       return rpcError(415, -32000, problem, reading.ok ? idOf(reading.body) : null);
     }
-    if (!reading.ok) return reading.response;
+    if (!reading.ok) return rpcError(400, reading.refusal.code, reading.refusal.message, reading.refusal.id);
     const parsedBody = reading.body;
     const accepted = acceptOf(request);
     const isOlder = await isLegacyRequest(request, parsedBody);

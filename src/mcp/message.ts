@@ -1,26 +1,35 @@
-/** The JSON-RPC body of a POST: read once, checked for shape, its id kept for the answer. */
+/** A JSON-RPC message as it comes in, by POST or over stdio: read once, checked for shape, its id kept for the answer. */
 import { isObject } from "../core/json.ts";
 
 export type RpcId = string | number;
 
+export interface Refusal {
+  readonly code: number;
+  readonly message: string;
+  readonly id: RpcId | null;
+}
+
 export type BodyReading =
-  { readonly ok: true; readonly body: unknown } | { readonly ok: false; readonly response: Response };
+  { readonly ok: true; readonly body: unknown } | { readonly ok: false; readonly refusal: Refusal };
 
 /** Messages of one batch, at most (2025-03-26 only). */
 const maxBatch = 100;
 
 /**
- * Parses and checks the body of a POST to the MCP endpoint.
+ * Parses and checks one message, or a batch.
  *
- * Not JSON is -32700, JSON that is no JSON-RPC 2.0 message is -32600, both with HTTP 400 and the id where one can be read
- * (JSON-RPC 2.0, section 5).
+ * Not JSON is -32700, JSON that is no JSON-RPC 2.0 message is -32600, with the id where one can be read (JSON-RPC 2.0,
+ * section 5).
  */
 export function readMessage(text: string): BodyReading {
   let body: unknown;
   try {
     body = JSON.parse(text);
   } catch {
-    return { ok: false, response: rpcError(400, -32700, "Parse error: the body is not valid JSON", null) };
+    return {
+      ok: false,
+      refusal: { code: -32700, message: "Parse error: the message is not valid JSON", id: null },
+    };
   }
   if (!Array.isArray(body)) return check(body, problemOf(body), idOf(body));
   const batch = body as unknown[];
@@ -32,7 +41,7 @@ export function readMessage(text: string): BodyReading {
 
 function check(body: unknown, problem: string | undefined, id: RpcId | null): BodyReading {
   if (problem === undefined) return { ok: true, body };
-  return { ok: false, response: rpcError(400, -32600, `Invalid Request: ${problem}`, id) };
+  return { ok: false, refusal: { code: -32600, message: `Invalid Request: ${problem}`, id } };
 }
 
 function problemOf(message: unknown): string | undefined {

@@ -4,6 +4,7 @@ import { serveStdio, StdioServerTransport } from "@modelcontextprotocol/server/s
 import type { Readable, Writable } from "node:stream";
 import type { SnapshotListener } from "../tools/catalog.ts";
 import { buildServer, type ServerDeps } from "./server.ts";
+import { MessageLines } from "./stdio-lines.ts";
 
 export interface StdioOptions extends ServerDeps {
   readonly onChange: (listener: SnapshotListener) => () => void;
@@ -48,13 +49,24 @@ export function serveOverStdio(options: StdioOptions): StdioConnection {
 /** Says when it is closed: whatever ends the connection goes through here. */
 class ObservedTransport extends StdioServerTransport {
   readonly #onClosed: () => void;
+  readonly #release: () => void;
 
   constructor(stdin: Readable, stdout: Writable, onClosed: () => void) {
-    super(stdin, stdout);
+    const lines = new MessageLines(stdout);
+    super(lines, stdout);
     this.#onClosed = onClosed;
+    const fail = (error: Error): void => {
+      lines.destroy(error);
+    };
+    stdin.pipe(lines);
+    stdin.once("error", fail);
+    this.#release = () => {
+      stdin.unpipe(lines).off("error", fail).pause();
+    };
   }
 
   override async close(): Promise<void> {
+    this.#release();
     await super.close();
     this.#onClosed();
   }

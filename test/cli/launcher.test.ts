@@ -27,7 +27,7 @@ test.each(["4.9.1", "12.22.0", "20.20.0", "23.11.1"])(
   async (version) => {
     const { code, stderr, stdout } = await underVersion(launcher, version);
     expect(stderr).toBe(
-      `onex-runtime needs Node 24 or newer, and this is Node ${version}. Install it from https://nodejs.org, or run: npx -p node@24 -p onex-runtime onex\n`,
+      `onex-runtime needs Node 24 or newer, and this is Node ${version}. Install it from https://nodejs.org, or run: npx -p node@24 onex\n`,
     );
     expect([code, stdout]).toEqual([1, ""]);
   },

@@ -179,3 +179,21 @@ it.each([
   expect(await aborted).toBe("aborted");
   expect(client.listeners()).toBe(0);
 });
+
+it("a line that is no message is answered over stdio as it is over HTTP, and the next one is served", async () => {
+  const client = serve();
+  client.stdin.write('garbage\n{"jsonrpc":"2.0","id":9,"method":5}\n\n{"jsonrpc":"2.0","id":');
+  client.stdin.write('"half","method":"tools/list","params":{}}\n');
+  await initialized(client);
+  expect(client.received).toContainEqual({
+    jsonrpc: "2.0",
+    id: null,
+    error: expect.objectContaining({ code: -32700 }),
+  });
+  expect(client.received).toContainEqual({
+    jsonrpc: "2.0",
+    id: 9,
+    error: expect.objectContaining({ code: -32600 }),
+  });
+  expect(await client.answer("half")).toMatchObject({ result: { tools: [{ name: "a" }] } });
+});
