@@ -264,14 +264,16 @@ export class CancelledError extends OnexError {
 }
 
 /**
- * Any thrown value as text: the message of an `Error`, else its string form. Never throws. A refused connection to a
- * name with several addresses is an `AggregateError` without a message: then those of its errors.
+ * Any thrown value as text: the message of an `Error` or of another object that has one, else its string form. Never
+ * throws. A refused connection to a name with several addresses is an `AggregateError` without a message: then those of
+ * its errors.
  */
 export function messageOf(thrown: unknown): string {
   try {
     if (thrown instanceof AggregateError && thrown.message === "" && thrown.errors.length > 0)
       return thrown.errors.map(messageOf).join("; ");
-    const message: unknown = thrown instanceof Error ? thrown.message : undefined;
+    const message: unknown =
+      typeof thrown === "object" && thrown !== null && "message" in thrown ? thrown.message : undefined;
     return typeof message === "string" && message !== "" ? message : String(thrown);
   } catch {
     return "a value that has no text form";

@@ -4,6 +4,8 @@
  * function that ignores its signal; both are the executor's.
  *
  * 1. Once a call is settled or aborted nothing that the function reports reaches the client.
+ * 2. A module that loads but has lost its export is a broken edit like one that does not load: the last good function
+ *    stays in use, and that is logged once. With no good one yet the caller gets the error.
  */
 import { basename } from "node:path";
 import { RuntimeHostError } from "../core/errors.ts";
@@ -20,9 +22,18 @@ type AnyFunction = (input: unknown, context: ToolContext) => unknown;
 
 const noMeta: Readonly<Record<string, unknown>> = Object.freeze({});
 
+/** An export that was a function once. */
+interface Served {
+  readonly fn: ToolFunction;
+  /** The exports whose lack of it was logged last. */
+  lacking?: ModuleExports;
+}
+
 /** Rejects with a `RuntimeHostError` where the module or the export is not to be had. */
 export class LocalBackend implements Backend {
   readonly #log: Logger;
+  /** By module and export. */
+  readonly #served = new Map<string, Served>();
 
   constructor(log: Logger) {
     this.#log = log;
@@ -41,30 +52,51 @@ export class LocalBackend implements Backend {
       case "function":
         return execution.fn;
       case "local":
-        return exportedFunction(await loadModule(execution.module, { log: this.#log }), execution);
+        return this.#exported(execution);
       default:
         throw new RuntimeHostError(`"${name}" is not a function of this process`);
     }
+  }
+
+  /** (2) */
+  async #exported(execution: LocalExecution): Promise<ToolFunction> {
+    const exports = await loadModule(execution.module, { log: this.#log });
+    const key = JSON.stringify([execution.module, execution.export]);
+    const served = this.#served.get(key);
+    const found = Object.hasOwn(exports, execution.export) ? exports[execution.export] : undefined;
+    if (typeof found === "function") {
+      const fn = found as ToolFunction;
+      if (served?.fn !== fn || served.lacking !== undefined) this.#served.set(key, { fn });
+      return fn;
+    }
+    const error = lackingError(exports, found, execution);
+    if (served === undefined) throw error;
+    if (served.lacking !== exports) {
+      served.lacking = exports;
+      this.#log.error(
+        { module: execution.module, err: error },
+        `${error.message}; its last good version stays in use until the next edit`,
+      );
+    }
+    return served.fn;
   }
 }
 
 /** Nobody waits for it: the executor has answered. */
 const aborted = textResult("The call was given up.", true);
 
-function exportedFunction(exports: ModuleExports, execution: LocalExecution): ToolFunction {
-  const found = Object.hasOwn(exports, execution.export) ? exports[execution.export] : undefined;
-  if (typeof found === "function") return found as ToolFunction;
+function lackingError(exports: ModuleExports, found: unknown, execution: LocalExecution): RuntimeHostError {
   const file = basename(execution.module);
   const facts = { transport: "local", target: execution.module } as const;
   if (found !== undefined)
-    throw new RuntimeHostError(`"${execution.export}" of ${file} is not a function but ${typeof found}`, {
+    return new RuntimeHostError(`"${execution.export}" of ${file} is not a function but ${typeof found}`, {
       facts,
     });
   const names = Object.keys(exports);
   const list = names.length === 0 ? "nothing" : names.map((name) => `"${name}"`).join(", ");
   const guess = nearest(execution.export, names);
   const hint = guess === undefined ? "" : `; did you mean "${guess}"?`;
-  throw new RuntimeHostError(`${file} has no export "${execution.export}"; it exports ${list}${hint}`, {
+  return new RuntimeHostError(`${file} has no export "${execution.export}"; it exports ${list}${hint}`, {
     facts,
   });
 }

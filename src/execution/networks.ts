@@ -24,10 +24,13 @@ const refused = new BlockList();
 refused.addSubnet("169.254.0.0", 16);
 refused.addSubnet("fe80::", 10, "ipv6");
 refused.addSubnet("64:ff9b::a9fe:0", 112, "ipv6"); // 169.254.0.0/16 behind NAT64
+refused.addSubnet("2002:a9fe::", 32, "ipv6"); // the same behind 6to4
+refused.addSubnet("::a9fe:0", 112, "ipv6"); // the same in the old IPv4-compatible form
 refused.addAddress("fd00:ec2::254", "ipv6"); // Amazon
 refused.addAddress("fd20:ce::254", "ipv6"); // Google
 refused.addAddress("100.100.100.200"); // Alibaba
 refused.addAddress("192.0.0.192"); // Oracle
+refused.addAddress("168.63.129.16"); // Azure
 
 /**
  * @param allowed CIDR networks or single addresses; absent or empty allows every address that is not always refused

@@ -5,10 +5,15 @@
  * 1. A validator is compiled on its first use and shared by all tools with an equal schema; the least recently used are
  *    given up. A compiled one holds its own Ajv, so giving it up frees everything.
  * 2. Nothing is fetched: an external `$ref` is an error.
+ * 3. What a value costs grows with its size and not faster, as far as that can be had: `uniqueItems` compares by a set,
+ *    and a pattern that backtracks too long goes on in V8's linear engine. What that engine lacks is still the
+ *    contract's own risk: lookaround, backreferences, large counts (`{1,200}`), `\p{…}`, characters beyond U+FFFF.
  */
 import { createHash } from "node:crypto";
-import { Ajv, type ErrorObject, type Options, type ValidateFunction } from "ajv";
+import { setFlagsFromString } from "node:v8";
+import { Ajv, type ErrorObject, type FuncKeywordDefinition, type Options, type ValidateFunction } from "ajv";
 import { Ajv2020 } from "ajv/dist/2020.js";
+import type { DataValidateFunction } from "ajv/dist/types/index.js";
 import addFormatsModule from "ajv-formats";
 import { messageOf, ProtocolConfigurationError, RuntimeHostError } from "../core/errors.ts";
 import type { JsonValue } from "../core/json.ts";
@@ -40,6 +45,92 @@ export interface Invalid {
 /** The package is CommonJS: TypeScript sees a namespace where Node gives the function. */
 const addFormats = addFormatsModule as unknown as typeof addFormatsModule.default;
 
+/** What only the "u" flag understands, or what tells characters beyond U+FFFF from each other or from U+FFFF. */
+const needsUnicode =
+  /\\[pP]|\\u\{|\\u[dD][89a-fA-F]|\\u[fF]{4}|\\k<|\\[1-9]|\(\?[ims-]|[\ud800-\udfff\uffff]/;
+const astral = /[\ud800-\udbff][\udc00-\udfff]/g;
+
+/**
+ * A `pattern`, which by JSON Schema has the "u" flag. V8's linear engine does not know that flag, so a pattern that means
+ * the same without it is built without. All that is lost is that a character beyond U+FFFF is one; to such a pattern they
+ * are all alike, and like U+FFFF, which stands in for them. (3)
+ */
+class Pattern {
+  readonly #source: string;
+  readonly #expression: RegExp;
+  readonly #isPlain: boolean;
+
+  /** @throws SyntaxError where it is not an expression under the "u" flag */
+  constructor(source: string) {
+    const unicode = new RegExp(source, "u");
+    this.#source = source;
+    this.#isPlain = !needsUnicode.test(source);
+    this.#expression = this.#isPlain ? new RegExp(source) : unicode;
+  }
+
+  test(text: string): boolean {
+    return this.#expression.test(this.#isPlain ? text.replace(astral, "\uffff") : text);
+  }
+
+  /** By this Ajv tells patterns apart. */
+  toString(): string {
+    return `/${this.#source}/u`;
+  }
+}
+
+let hasLinearEngine = false;
+
+/** For the whole process, and for expressions that run for the first time after it. */
+function useLinearEngine(): void {
+  if (hasLinearEngine) return;
+  hasLinearEngine = true;
+  setFlagsFromString("--enable-experimental-regexp-engine-on-excessive-backtracks");
+}
+
+/** Ajv's own compares every two items that are not scalars. (3) */
+const uniqueItems: FuncKeywordDefinition = {
+  keyword: "uniqueItems",
+  type: "array",
+  schemaType: "boolean",
+  compile: (wanted: boolean) => {
+    const validate: DataValidateFunction = (items: readonly unknown[]) => {
+      const found = wanted ? firstRepeated(items) : undefined;
+      if (found === undefined) return true;
+      const { i, j } = found;
+      const message = `must NOT have duplicate items (items ## ${j} and ${i} are identical)`;
+      validate.errors = [{ keyword: "uniqueItems", params: found, message }];
+      return false;
+    };
+    return validate;
+  },
+};
+
+/** The first item, `i`, that equals an earlier one, `j`. */
+function firstRepeated(items: readonly unknown[]): { readonly i: number; readonly j: number } | undefined {
+  const seen = new Map<unknown, number>();
+  for (const [i, item] of items.entries()) {
+    // The quote keeps a text apart from the text of an object.
+    const key =
+      typeof item === "string"
+        ? `"${item}`
+        : typeof item === "object" && item !== null
+          ? canonical(item)
+          : item;
+    const j = seen.get(key);
+    if (j !== undefined) return { i, j };
+    seen.set(key, i);
+  }
+  return undefined;
+}
+
+/** JSON text that is the same for values that are equal: object members in one order. */
+function canonical(value: unknown): string {
+  if (Array.isArray(value)) return `[${value.map(canonical).join(",")}]`;
+  if (typeof value !== "object" || value === null) return JSON.stringify(value);
+  const members = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1));
+  return `{${members.map(([name, member]) => `${JSON.stringify(name)}:${canonical(member)}`).join(",")}}`;
+}
+
 const ajvOptions: Options = {
   // Contracts are other people's: an unknown keyword is theirs to have.
   strict: false,
@@ -49,6 +140,7 @@ const ajvOptions: Options = {
   validateSchema: false,
   addUsedSchema: false,
   logger: false,
+  code: { regExp: Object.assign((source: string) => new Pattern(source), { code: "pattern" }) },
 };
 
 class Compiled {
@@ -69,9 +161,12 @@ class Compiled {
 }
 
 function compile(schema: JsonSchema, allErrors: boolean): ValidateFunction {
+  useLinearEngine();
   const options = { ...ajvOptions, allErrors };
   const ajv = isDraft7(schema.$schema) ? new Ajv(options) : new Ajv2020(options);
   addFormats(ajv);
+  ajv.removeKeyword("uniqueItems");
+  ajv.addKeyword(uniqueItems);
   return ajv.compile(schema);
 }
 

@@ -138,6 +138,8 @@ describe("messageOf", () => {
       "refused ::1; refused 127.0.0.1",
     ],
     ["an AggregateError's own message", new AggregateError([new Error("a")], "all failed"), "all failed"],
+    ["the message of an object that is no error", { message: "I am obj" }, "I am obj"],
+    ["the string form of an object whose message is no text", { message: 1 }, "[object Object]"],
     ["a string itself", "broken", "broken"],
     ["undefined", undefined, "undefined"],
     ["a symbol", Symbol("s"), "Symbol(s)"],

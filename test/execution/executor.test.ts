@@ -422,6 +422,42 @@ describe("local modules", () => {
     expect(lines.filter(({ level }) => level === "error")).toHaveLength(1);
   });
 
+  test.each([
+    [
+      "is empty",
+      "",
+      /^tool\.mjs has no export "run"; it exports nothing; its last good version stays in use/,
+    ],
+    [
+      "lacks the export",
+      "export const ran = () => 3;",
+      /^tool\.mjs has no export "run"; it exports "ran"; did/,
+    ],
+    [
+      "makes the export no function",
+      "export const run = 3;",
+      /^"run" of tool\.mjs is not a function but number/,
+    ],
+  ])("an edit that %s keeps the last good function until one that has it", async (_what, edit, message) => {
+    const { log, lines } = memoryLog();
+    const dir = folder({ "tool.mjs": "export const run = () => 'one';" });
+    const executor = executorOf([localTool(dir.file("tool.mjs"), "run")], { log });
+    const run = async () => textOf(await executor.call(callOf(), never));
+    const errors = () => lines.filter(({ level }) => level === "error").map((line) => line.message);
+    expect(await run()).toBe("one");
+    dir.write("tool.mjs", edit);
+    expect([await run(), await run(), await run()]).toEqual(["one", "one", "one"]);
+    expect(errors()).toEqual([expect.stringMatching(message)]);
+    dir.write("tool.mjs", "export const run = (");
+    expect([await run(), await run()]).toEqual(["one", "one"]);
+    expect(errors()).toHaveLength(2);
+    dir.write("tool.mjs", "export const run = () => 'two';");
+    expect(await run()).toBe("two");
+    dir.write("tool.mjs", edit);
+    expect(await run()).toBe("two");
+    expect(errors()).toHaveLength(3);
+  });
+
   test.each<[string, Record<string, string>, string, string]>([
     [
       "an export that is not there lists those that are",

@@ -685,6 +685,10 @@ describe("addresses that may not be called", () => {
     "http://[fd00:ec2::254]",
     "http://[::ffff:169.254.169.254]",
     "http://[64:ff9b::169.254.169.254]",
+    "http://[2002:a9fe:a9fe::1]",
+    "http://[::169.254.169.254]",
+    "http://168.63.129.16",
+    "http://[::ffff:168.63.129.16]",
   ])("%s is always refused", async (origin) => {
     const result = await refusal(origin, ["0.0.0.0/0", "::/0"]);
     expect(result.failure).toBeInstanceOf(RuntimeHostError);

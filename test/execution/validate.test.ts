@@ -156,6 +156,131 @@ describe("limits", () => {
   });
 });
 
+describe("uniqueItems", () => {
+  const unique = property({ type: "array", uniqueItems: true });
+  const draft7 = { $schema: "http://json-schema.org/draft-07/schema#", ...unique };
+
+  test.each([
+    ["2020-12", unique],
+    ["draft-07", draft7],
+  ])("judges 100,000 objects (%s)", (_dialect, schema) => {
+    const validators = new Validators();
+    const x = Array.from({ length: 100_000 }, (_, n) => ({ n, text: "t" }));
+    expect(validators.checkOutput(withSchema(schema), schema, { x })).toBeUndefined();
+    expect(validators.checkOutput(withSchema(schema), schema, { x: [...x, { text: "t", n: 7 }] })?.text).toBe(
+      "/x: expected items that differ, but items 7 and 100000 are equal",
+    );
+  });
+
+  test.each<[string, unknown, unknown]>([
+    [
+      "objects whose members are in another order",
+      { a: 1, b: [{ c: 1, d: 2 }] },
+      { b: [{ d: 2, c: 1 }], a: 1 },
+    ],
+    ["arrays", [1, "a"], [1, "a"]],
+    ["texts", "a", "a"],
+    ["zeros of either sign", 0, -0],
+    ["nulls", null, null],
+  ])("takes %s for equal", (_what, a, b) => {
+    expect(check(unique, { x: [a, b] })).toBe("/x: expected items that differ, but items 0 and 1 are equal");
+    expect(check(draft7, { x: [a, b] })).toBe("/x: expected items that differ, but items 0 and 1 are equal");
+  });
+
+  test.each<[unknown, unknown]>([
+    [1, "1"],
+    [true, 1],
+    [true, "true"],
+    [null, "null"],
+    [{ a: 1 }, '{"a":1}'],
+    [{ a: 1 }, { a: "1" }],
+    [
+      [1, 2],
+      [2, 1],
+    ],
+    [["1,2"], ["1", "2"]],
+    [[], {}],
+  ])("takes %j and %j for different", (a, b) => {
+    expect(check(unique, { x: [a, b] })).toBeUndefined();
+  });
+
+  test("false asks for nothing", () => {
+    expect(check(property({ uniqueItems: false }), { x: [1, 1] })).toBeUndefined();
+  });
+});
+
+describe("patterns", () => {
+  const matches = (pattern: string, x: string): boolean => check(property({ pattern }), { x }) === undefined;
+
+  test("a pattern that backtracks without end does not stop the runtime", () => {
+    const endless = "a".repeat(100_000);
+    for (const pattern of ["^(a+)+$", "^(a|a)*$", "^([a-z]+)*$", "(x+x+)+y|^(a*)*b$"]) {
+      expect(matches(pattern, `${endless}!`)).toBe(false);
+      expect(matches(pattern, `${endless}\u{1f600}`)).toBe(false);
+    }
+    expect(matches("^(a+)+$", endless)).toBe(true);
+  });
+
+  test("property names that backtrack without end do not stop the runtime", () => {
+    const schema: JsonSchema = { patternProperties: { "^(a+)+$": { type: "string" } } };
+    expect(check(schema, { [`${"a".repeat(100)}!`]: 1 })).toBeUndefined();
+    expect(check(schema, { aaa: 1 })).toBe("/aaa: expected string, got number (1)");
+  });
+
+  test("match by code points, as under the u flag", () => {
+    const texts = [
+      "",
+      "a",
+      "\u{1f600}",
+      "a\u{1f600}",
+      "\ud83d",
+      "\ude00",
+      "\uffff",
+      "\u{10ffff}\u{1f600}",
+      "\u017f",
+      "s",
+    ];
+    const patterns = [
+      "^.$",
+      "^..$",
+      "^[^a]{2}$",
+      "^\\S$",
+      "^\\W$",
+      "^\\w$",
+      "^\\D{1,2}$",
+      "^[\\u0080-\\uffff]$",
+      "^[\u0080-\uffff]$",
+      "^\\p{Emoji}$",
+      "^\\P{L}$",
+      "^\\u{1f600}$",
+      "^[\u{1f600}a]$",
+      "^\\ud83d$",
+      "^\\ud83d\\ude00$",
+      "^[\\ud800-\\udfff]$",
+      "^(?i:s)$",
+      "^[\\s\\S]$",
+      "^(?<name>.)\\k<name>?$",
+      "^(.)\\1?$",
+      "^[\\-\\]]?$",
+      "^(?:)$",
+      "^[\\u00e0-\\ufffe]$",
+    ];
+    for (const pattern of patterns)
+      for (const text of texts)
+        expect([pattern, text, matches(pattern, text)]).toEqual([
+          pattern,
+          text,
+          new RegExp(pattern, "u").test(text),
+        ]);
+  });
+
+  test("two of one schema are told apart", () => {
+    const schema: JsonSchema = { properties: { x: { pattern: "^a" }, y: { pattern: "^b" } } };
+    expect(check(schema, { x: "a", y: "b" })).toBeUndefined();
+    expect(check(schema, { x: "a", y: "a" })).toBe('/y: expected text that matches ^b, got "a"');
+  });
+});
+
 describe("dialects", () => {
   const tuple = {
     draft07: { items: [{ type: "string" }], additionalItems: false },
