@@ -8,6 +8,7 @@
  * 2. What was injected stays open; our own records leave an injected catalog.
  */
 import { randomUUID } from "node:crypto";
+import { every } from "hono/combine";
 import { gatewayRoutes, type GatewayReads } from "./admin/routes.ts";
 import type { Clock } from "./core/clock.ts";
 import { toOnexError, type OnexError } from "./core/errors.ts";
@@ -19,6 +20,7 @@ import { BorrowedExecutor } from "./execution/borrowed.ts";
 import { Executor } from "./execution/executor.ts";
 import { isLoopback } from "./http/address.ts";
 import { createAuthenticator, type ApiKey } from "./http/auth.ts";
+import { shareWith } from "./http/cors.ts";
 import { createGuard } from "./http/guard.ts";
 import { httpParts } from "./http/parts.ts";
 import { problem } from "./http/problem.ts";
@@ -204,8 +206,10 @@ export class Gateway {
     });
     this.#front = front;
     const guard = createGuard(options);
+    const middleware = every(guard.middleware, shareWith(options.allowedOrigins));
     const loopbackIsAdmin = isLoopback(options.host);
-    const http = httpParts(guard, createAuthenticator({ apiKeys: options.apiKeys, loopbackIsAdmin, log }));
+    const authenticator = createAuthenticator({ apiKeys: options.apiKeys, loopbackIsAdmin, log });
+    const http = httpParts({ ...guard, middleware }, authenticator);
     const app = gatewayRoutes(this.#reads(token, state), http);
     app.all(options.path, async (context) => {
       const request = context.req.raw;

@@ -4,7 +4,8 @@
  * meant to stay open: their owner ends them before `close` can finish.
  *
  * 1. A request in progress is one whose headers are complete and whose answer is not. Only those hold up `close`.
- * 2. The time limits cover receiving a request. An answer may take as long as it needs.
+ * 2. The time limits cover receiving a request, and an answer that its client does not read. To make an answer may take
+ *    as long as it needs.
  * 3. The first cause of the end is the one that is reported; a `close` that `destroy` cuts short was a `destroy`.
  */
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
@@ -14,6 +15,7 @@ import { messageOf, toOnexError } from "../core/errors.ts";
 import { httpUrl, reachableHost } from "./address.ts";
 import { bind } from "./bind.ts";
 import { problem, problemHeaders, problemOf, toProblem } from "./problem.ts";
+import { cutStalled } from "./stalled.ts";
 
 export { waitUntilReady } from "./readiness.ts";
 
@@ -35,6 +37,11 @@ export interface ListenOptions {
   readonly requestTimeoutMs?: number;
   /** How long an idle connection is kept for a next request. Default 5,000. */
   readonly keepAliveTimeoutMs?: number;
+  /**
+   * How long output may wait for a client that reads nothing of it, before its connection is reset; up to a third more.
+   * Default 30,000: one that reads less than about 50 kB/s of an answer of several MB may count as such.
+   */
+  readonly writeTimeoutMs?: number;
   /** The server's own errors, and what `fetch` or `raw` threw where the answer was 500 or above. */
   readonly onError?: (error: Error) => void;
 }
@@ -109,6 +116,11 @@ export async function listen(options: ListenOptions): Promise<HttpServer> {
   });
   if (options.maxConnections !== undefined) server.maxConnections = options.maxConnections;
 
+  // node counts an answer as done once it is written, and closes connections whose output is still on its way. (1)
+  server.closeIdleConnections = () => {
+    for (const [socket, inProgress] of connections) if (inProgress.size === 0) socket.destroySoon();
+  };
+
   let state: ServerState = { kind: "listening" };
   const ended = Promise.withResolvers<ServerEnd>();
   let stalled: NodeJS.Timeout | undefined;
@@ -138,6 +150,7 @@ export async function listen(options: ListenOptions): Promise<HttpServer> {
 
   await bind(server, options.host, options.port);
   const { address, port } = server.address() as AddressInfo;
+  const stopCutting = cutStalled(connections, options.writeTimeoutMs ?? 30_000);
 
   server.on("error", (error) => {
     report(error);
@@ -146,6 +159,7 @@ export async function listen(options: ListenOptions): Promise<HttpServer> {
   });
   server.once("close", () => {
     clearTimeout(stalled);
+    stopCutting();
     const { reason, error } = state.kind === "listening" ? ({ reason: "exited" } as ServerEnd) : state;
     const final = error === undefined ? { reason } : { reason, error };
     state = { kind: "closed", ...final };
@@ -161,11 +175,9 @@ export async function listen(options: ListenOptions): Promise<HttpServer> {
   };
 
   const drain = (): void => {
-    for (const [socket, inProgress] of connections) {
-      // Also those that have not yet sent a request, which node would wait for. (1)
-      if (inProgress.size === 0) socket.destroySoon();
+    server.closeIdleConnections();
+    for (const inProgress of connections.values())
       for (const res of inProgress) if (!res.headersSent) res.shouldKeepAlive = false;
-    }
     // node stops looking for slow requests once it closes.
     stalled = setTimeout(() => {
       for (const [socket, inProgress] of connections)
