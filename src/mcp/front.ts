@@ -16,7 +16,7 @@ import {
   type LegacyHttpHandler,
   type McpHttpHandler,
 } from "@modelcontextprotocol/server";
-import { monotonicClock, type Clock } from "../core/clock.ts";
+import { monotonicClock } from "../core/clock.ts";
 import { isObject } from "../core/json.ts";
 import type { Principal } from "../tools/call.ts";
 import type { SnapshotListener } from "../tools/catalog.ts";
@@ -34,7 +34,6 @@ export interface FrontOptions extends ServerDeps {
   /** A plain answer is JSON; false: always a stream. */
   readonly jsonResponse: boolean;
   readonly sessions: SessionOptions;
-  readonly clock?: Clock;
 }
 
 /** Subscription streams open at once (2026-07-28 `subscriptions/listen`). */

@@ -11,13 +11,14 @@ import {
   type ServerContext,
 } from "@modelcontextprotocol/server";
 import { randomUUID } from "node:crypto";
+import { monotonicClock, type Clock } from "../core/clock.ts";
 import { messageOf, ToolNotFoundError } from "../core/errors.ts";
 import type { Logger } from "../core/log.ts";
-import { isObject, type JsonValue } from "../core/json.ts";
+import { isObject } from "../core/json.ts";
 import type { CallTool, Principal, ToolCall, ToolResult } from "../tools/call.ts";
 import type { Snapshot } from "../tools/catalog.ts";
-import type { Progress, ToolLogLevel } from "../tools/tool.ts";
 import { pageOf } from "./definition.ts";
+import { Notices } from "./notices.ts";
 
 export interface ServerInfo {
   readonly name: string;
@@ -36,6 +37,8 @@ export interface ServerDeps {
   /** `public` only where every caller gets the same list. */
   readonly cacheScope: "public" | "private";
   readonly log: Logger;
+  /** Default the process's own. */
+  readonly clock?: Clock;
 }
 
 /** Milliseconds a client may keep a list: none, since tools come and go at any time. */
@@ -43,6 +46,7 @@ const listTtlMs = 0;
 
 /** A server that is not connected yet. Free of side effects: the stdio entry makes one for a probe and drops it. */
 export function buildServer(deps: ServerDeps): Server {
+  const clock = deps.clock ?? monotonicClock;
   const cacheHint = { ttlMs: listTtlMs, cacheScope: deps.cacheScope };
   const server = new ToolServer(deps.info, {
     capabilities: { tools: { listChanged: true }, logging: {} },
@@ -59,7 +63,7 @@ export function buildServer(deps: ServerDeps): Server {
     const { name, arguments: args } = request.params;
     // Of the snapshot that the call is made from: the tool may be another, or gone, when it has answered.
     const outputSchema = deps.snapshot().byName.get(name)?.outputSchema;
-    const notices = new Notices(context, name);
+    const notices = new Notices(context, name, clock);
     try {
       const result = await deps.call(toolCall(name, args, context, notices), context.mcpReq.signal);
       if (result.failure instanceof ToolNotFoundError) {
@@ -97,47 +101,6 @@ class ToolServer extends Server {
   }
 }
 
-/**
- * What a running tool tells its client. Ends with the call: nothing about it may follow its answer or its cancellation
- * (MCP, utilities/progress and cancellation).
- */
-class Notices {
-  readonly #context: ServerContext;
-  readonly #tool: string;
-  #isOver = false;
-  #progress = -Infinity;
-
-  constructor(context: ServerContext, tool: string) {
-    this.#context = context;
-    this.#tool = tool;
-  }
-
-  /** Progress that does not increase is left out, as the protocol demands. */
-  progress(progressToken: string | number, { done, total, message }: Progress): void {
-    if (this.#isEnded() || !Number.isFinite(done) || done <= this.#progress) return;
-    this.#progress = done;
-    const params = {
-      progressToken,
-      progress: done,
-      ...(total !== undefined && Number.isFinite(total) && { total }),
-      ...(message !== undefined && { message }),
-    };
-    this.#context.mcpReq.notify({ method: "notifications/progress", params }).catch(ignoreClosed);
-  }
-
-  log(level: ToolLogLevel, data: JsonValue): void {
-    if (!this.#isEnded()) this.#context.mcpReq.log(level, data, this.#tool).catch(ignoreClosed);
-  }
-
-  end(): void {
-    this.#isOver = true;
-  }
-
-  #isEnded(): boolean {
-    return this.#isOver || this.#context.mcpReq.signal.aborted;
-  }
-}
-
 type WireResult = Parameters<Server["projectCallToolResult"]>[0];
 
 /** The result as MCP shows it; `failure` stays inside. */
@@ -169,9 +132,6 @@ function toolCall(
     onLog: (level, data) => notices.log(level, data),
   };
 }
-
-/** A notification for a client that has gone is not an error. */
-const ignoreClosed = (): undefined => undefined;
 
 function principalOf(context: ServerContext): Principal | undefined {
   const principal = context.http?.authInfo?.extra?.["principal"];
