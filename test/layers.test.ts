@@ -86,6 +86,12 @@ describe("the source", () => {
   });
 });
 
+it("no test file has more than 500 lines", () => {
+  const tests = readSources(fileURLToPath(new URL("test/", root)));
+  expect(tests.map((file) => file.path)).toContain("layers.test.ts");
+  expect(lengthComplaints(tests, 500)).toEqual([]);
+});
+
 const architecture = new URL("docs/architecture.md", root);
 
 it.runIf(existsSync(architecture))(

@@ -21,7 +21,7 @@ test("none of several failed connections names its address", async () => {
 });
 
 test("a text goes without its stack and without absolute paths, and is cut at 2,000 characters", () => {
-  expect(withoutInternals("no\n    at f (/work/app/x.ts:1:2)")).toBe("no");
+  expect(withoutInternals("no\n    at f (/srv/app/x.ts:1:2)")).toBe("no");
   expect(withoutInternals("cannot read /home/me/app/config.yaml")).toBe("cannot read config.yaml");
   expect(withoutInternals("GET /users/7 failed")).toBe("GET /users/7 failed");
   expect(withoutInternals("x".repeat(3000))).toBe(`${"x".repeat(2000)}…`);

@@ -9,7 +9,7 @@ import { silentLogger, type LogFields, type Logger } from "../../src/core/log.ts
 import { Executor, type ExecutorOptions } from "../../src/execution/executor.ts";
 import type { ToolCall, ToolResult } from "../../src/tools/call.ts";
 import type { Snapshot } from "../../src/tools/catalog.ts";
-import type { Execution, Tool, ToolFunction } from "../../src/tools/tool.ts";
+import type { Execution, RestExecution, Tool, ToolFunction } from "../../src/tools/tool.ts";
 
 /** A folder with these files, gone when the test is over. `write` replaces or adds one. */
 export function folder(files: Readonly<Record<string, string>> = {}) {
@@ -44,6 +44,11 @@ export function toolOf(execution: Execution, more: Partial<Tool> = {}): Tool {
 /** A tool from a function; `input` and the result are anyone's. */
 export const functionTool = (fn: (...args: never[]) => unknown, more: Partial<Tool> = {}): Tool =>
   toolOf({ kind: "function", fn: fn as ToolFunction }, more);
+
+export const onex = (origin: string, path = "/run", more: Partial<Tool> = {}) =>
+  toolOf({ kind: "onex", endpoints: [origin], path }, more);
+export const rest = (execution: Omit<RestExecution, "kind">, more: Partial<Tool> = {}) =>
+  toolOf({ kind: "rest", ...execution }, more);
 
 export const callOf = (args: Record<string, unknown> = {}, more: Partial<ToolCall> = {}): ToolCall => ({
   name: "sample",
@@ -129,6 +134,12 @@ export const connectionsTo = (server: Server): Promise<number> =>
 export function json(response: ServerResponse, value: unknown, status = 200): void {
   response.writeHead(status, { "content-type": "application/json" });
   response.end(JSON.stringify(value));
+}
+
+/** The result of one call of an onex tool whose service replies so. */
+export async function answerOf(reply: Reply, more: Partial<Tool> = {}) {
+  const { origin } = await service(reply);
+  return executorOf([onex(origin, "/run", more)]).call(callOf(), never);
 }
 
 export interface Line {
