@@ -1,6 +1,6 @@
 /** `key=value` on the command line as a tool's arguments. Pure. Owns: reading a value as the type that the schema gives the key. */
 import { messageOf } from "../core/errors.ts";
-import { isObject } from "../core/json.ts";
+import { isObject, typeName } from "../core/json.ts";
 import type { JsonSchema } from "../tools/tool.ts";
 import { UsageError } from "./usage.ts";
 
@@ -46,11 +46,6 @@ function typesOf(schema: unknown): readonly unknown[] {
   if (Array.isArray(schema.enum)) return [...new Set(schema.enum.map(typeName))];
   const variants = schema.anyOf ?? schema.oneOf;
   return Array.isArray(variants) ? variants.flatMap(typesOf) : [];
-}
-
-function typeName(value: unknown): string {
-  if (value === null) return "null";
-  return Array.isArray(value) ? "array" : typeof value;
 }
 
 /** What does not fit any type stays text: the tool's validation then says what is wrong with it. */

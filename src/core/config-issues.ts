@@ -4,7 +4,7 @@
  */
 import { closest, distance } from "fastest-levenshtein";
 import { z } from "zod";
-import { isObject } from "./json.ts";
+import { isObject, typeName } from "./json.ts";
 import { redact } from "./redact.ts";
 
 export type ConfigPath = readonly (string | number)[];
@@ -158,11 +158,6 @@ function typeWord(expected: string, schema: unknown): string {
 
 const atLeast = (origin: string): string => (origin === "string" ? "a length of at least" : "at least");
 const atMost = (origin: string): string => (origin === "string" ? "a length of at most" : "at most");
-
-function typeName(value: unknown): string {
-  if (value === null) return "null";
-  return Array.isArray(value) ? "array" : typeof value;
-}
 
 /** Longer values are cut: a message is one line of a list. */
 const maxValueLength = 120;

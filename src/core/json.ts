@@ -9,6 +9,12 @@ export function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
+/** The type of a value in words: as `typeof`, but with `null` and `array`. */
+export function typeName(value: unknown): string {
+  if (value === null) return "null";
+  return Array.isArray(value) ? "array" : typeof value;
+}
+
 export class NotJsonError extends Error {
   override name = "NotJsonError";
 }

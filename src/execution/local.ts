@@ -32,8 +32,8 @@ interface Served {
 /** Rejects with a `RuntimeHostError` where the module or the export is not to be had. */
 export class LocalBackend implements Backend {
   readonly #log: Logger;
-  /** By module and export. */
-  readonly #served = new Map<string, Served>();
+  /** By module, then by export. */
+  readonly #served = new Map<string, Map<string, Served>>();
 
   constructor(log: Logger) {
     this.#log = log;
@@ -61,12 +61,11 @@ export class LocalBackend implements Backend {
   /** (2) */
   async #exported(execution: LocalExecution): Promise<ToolFunction> {
     const exports = await loadModule(execution.module, { log: this.#log });
-    const key = JSON.stringify([execution.module, execution.export]);
-    const served = this.#served.get(key);
+    const served = this.#served.get(execution.module)?.get(execution.export);
     const found = Object.hasOwn(exports, execution.export) ? exports[execution.export] : undefined;
     if (typeof found === "function") {
       const fn = found as ToolFunction;
-      if (served?.fn !== fn || served.lacking !== undefined) this.#served.set(key, { fn });
+      if (served?.fn !== fn || served.lacking !== undefined) this.#keep(execution, fn);
       return fn;
     }
     const error = lackingError(exports, found, execution);
@@ -79,6 +78,12 @@ export class LocalBackend implements Backend {
       );
     }
     return served.fn;
+  }
+
+  #keep(execution: LocalExecution, fn: ToolFunction): void {
+    const ofModule = this.#served.get(execution.module) ?? new Map<string, Served>();
+    ofModule.set(execution.export, { fn });
+    this.#served.set(execution.module, ofModule);
   }
 }
 

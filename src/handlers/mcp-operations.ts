@@ -2,7 +2,7 @@
 import { randomUUID } from "node:crypto";
 import type { Clock } from "../core/clock.ts";
 import { InfraUnavailableError, ProtocolConfigurationError, type ErrorFacts } from "../core/errors.ts";
-import { isObject } from "../core/json.ts";
+import { isObject, typeName } from "../core/json.ts";
 import { definitionOf } from "../mcp/definition.ts";
 import type { CallTool, ContentBlock } from "../tools/call.ts";
 import type { Snapshot } from "../tools/catalog.ts";
@@ -57,13 +57,13 @@ async function callTool(
   const { tool_name: name, arguments: args = {} } = payload;
   if (!isText(name)) {
     throw new ProtocolConfigurationError(
-      `Missing 'tool_name' in the payload of mcp.call_tool: expected a non-empty string, got ${typeName(name)}`,
+      `Missing 'tool_name' in the payload of mcp.call_tool: expected a non-empty string, got ${described(name)}`,
       { facts: factsOf(envelope) },
     );
   }
   if (!isObject(args)) {
     throw new ProtocolConfigurationError(
-      `'arguments' in the payload of mcp.call_tool: expected an object, got ${typeName(args)}`,
+      `'arguments' in the payload of mcp.call_tool: expected an object, got ${described(args)}`,
       { facts: factsOf(envelope) },
     );
   }
@@ -91,11 +91,9 @@ export const factsOf = ({ operation, correlation_id }: OperationEnvelope): Error
 
 const isText = (value: unknown): value is string => typeof value === "string" && value !== "";
 
-function typeName(value: unknown): string {
+function described(value: unknown): string {
   if (value === "") return "an empty one";
-  if (value === undefined) return "nothing";
-  if (value === null) return "null";
-  return Array.isArray(value) ? "array" : typeof value;
+  return value === undefined ? "nothing" : typeName(value);
 }
 
 const textOf = (content: readonly ContentBlock[]): string =>

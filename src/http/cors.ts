@@ -23,22 +23,26 @@ const allowedHeaders = [
 /** Answers preflights of pages of `origins`, and lets those pages read what they asked for. Never `*`, no credentials. */
 export function shareWith(origins: readonly string[]): MiddlewareHandler {
   const known = new Set(origins.map(canonical));
+  const share = allowing([]);
   return (context, next) => {
     const { req } = context;
     const origin = req.header("origin");
     if (origin === undefined || !known.has(canonical(origin))) return next();
-    if (req.method === "OPTIONS" && req.header("access-control-request-method") === undefined) return next();
+    if (req.method !== "OPTIONS") return share(context, next);
+    if (req.header("access-control-request-method") === undefined) return next();
     // What is asked for may be any `Mcp-Param-*`.
     const asked = req.header("access-control-request-headers");
-    const share = cors({
-      origin,
-      allowMethods: ["GET", "HEAD", "POST", "DELETE"],
-      allowHeaders: asked === undefined ? allowedHeaders : [...allowedHeaders, asked],
-      exposeHeaders: ["Mcp-Session-Id", "WWW-Authenticate"],
-    });
-    return share(context, next);
+    return allowing(asked === undefined ? [] : [asked])(context, next);
   };
 }
+
+const allowing = (further: readonly string[]): MiddlewareHandler =>
+  cors({
+    origin: (origin) => origin,
+    allowMethods: ["GET", "HEAD", "POST", "DELETE"],
+    allowHeaders: [...allowedHeaders, ...further],
+    exposeHeaders: ["Mcp-Session-Id", "WWW-Authenticate"],
+  });
 
 /** Scheme and host in lower case, no default port, no trailing slash. */
 const canonical = (origin: string): string => {

@@ -1,6 +1,7 @@
+import { collectingLog } from "../support/log.ts";
 import { describe, expect, test } from "vitest";
 import { CancelledError, RuntimeHostError } from "../../src/core/errors.ts";
-import { callOf, executorOf, folder, memoryLog, never, textOf, toolOf } from "./helpers.ts";
+import { callOf, executorOf, folder, never, textOf, toolOf } from "./helpers.ts";
 
 describe("local modules", () => {
   const localTool = (module: string, name = "default") => toolOf({ kind: "local", module, export: name });
@@ -28,7 +29,7 @@ describe("local modules", () => {
   });
 
   test("an edit takes effect on the next call, a broken one keeps the last good version", async () => {
-    const { log, lines } = memoryLog();
+    const { log, lines } = collectingLog();
     const dir = folder({ "tool.mjs": "export default () => 'one';" });
     const executor = executorOf([localTool(dir.file("tool.mjs"))], { log });
     const run = async () => textOf(await executor.call(callOf(), never));
@@ -57,7 +58,7 @@ describe("local modules", () => {
       /^"run" of tool\.mjs is not a function but number/,
     ],
   ])("an edit that %s keeps the last good function until one that has it", async (_what, edit, message) => {
-    const { log, lines } = memoryLog();
+    const { log, lines } = collectingLog();
     const dir = folder({ "tool.mjs": "export const run = () => 'one';" });
     const executor = executorOf([localTool(dir.file("tool.mjs"), "run")], { log });
     const run = async () => textOf(await executor.call(callOf(), never));

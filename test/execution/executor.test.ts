@@ -1,3 +1,4 @@
+import { collectingLog } from "../support/log.ts";
 import { describe, expect, test, vi } from "vitest";
 import {
   CancelledError,
@@ -15,7 +16,6 @@ import {
   executorOf,
   functionTool,
   json,
-  memoryLog,
   never,
   service,
   snapshotOf,
@@ -72,7 +72,7 @@ describe("a call", () => {
   });
 
   test("that meets an error of nobody's making is a failure: its words are for the log, not for the client", async () => {
-    const { log, lines } = memoryLog();
+    const { log, lines } = collectingLog();
     const snapshot = () => {
       throw new Error("cannot open /srv/secret/catalog");
     };
@@ -268,7 +268,7 @@ describe("what a function reports while it runs", () => {
   const reported = async (fn: (context: ToolContext) => unknown) => {
     const progress: Progress[] = [];
     const logs: [ToolLogLevel, unknown][] = [];
-    const { log, lines } = memoryLog();
+    const { log, lines } = collectingLog();
     const tool = functionTool((_input: unknown, context: ToolContext) => fn(context));
     const call = callOf(
       {},
@@ -384,7 +384,7 @@ test("a new snapshot frees the breaker and the connections of a target that is g
 });
 
 test("failures of services and of the runtime are logged with their facts, callers' mistakes are not warnings", async () => {
-  const { log, lines } = memoryLog();
+  const { log, lines } = collectingLog();
   const executor = executorOf(
     [toolOf({ kind: "rest", method: "GET", url: "http://127.0.0.1:1/x" }, { name: "dead" })],
     { log },

@@ -5,7 +5,6 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { onTestFinished } from "vitest";
-import { silentLogger, type LogFields, type Logger } from "../../src/core/log.ts";
 import { Executor, type ExecutorOptions } from "../../src/execution/executor.ts";
 import type { ToolCall, ToolResult } from "../../src/tools/call.ts";
 import type { Snapshot } from "../../src/tools/catalog.ts";
@@ -140,29 +139,4 @@ export function json(response: ServerResponse, value: unknown, status = 200): vo
 export async function answerOf(reply: Reply, more: Partial<Tool> = {}) {
   const { origin } = await service(reply);
   return executorOf([onex(origin, "/run", more)]).call(callOf(), never);
-}
-
-export interface Line {
-  readonly level: string;
-  readonly fields: LogFields;
-  readonly message: string;
-}
-
-/** A logger that keeps its lines. */
-export function memoryLog(): { readonly log: Logger; readonly lines: Line[] } {
-  const lines: Line[] = [];
-  const at =
-    (level: string) =>
-    (fields: LogFields, message: string): void => {
-      lines.push({ level, fields, message });
-    };
-  const log: Logger = {
-    ...silentLogger,
-    debug: at("debug"),
-    info: at("info"),
-    warn: at("warn"),
-    error: at("error"),
-    child: () => log,
-  };
-  return { log, lines };
 }

@@ -1,3 +1,4 @@
+import { collectingLog } from "../support/log.ts";
 import { createServer } from "node:net";
 import type { AddressInfo } from "node:net";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
@@ -8,18 +9,7 @@ import {
   InfraUnavailableError,
   RuntimeHostError,
 } from "../../src/core/errors.ts";
-import {
-  answerOf,
-  callOf,
-  executorOf,
-  json,
-  memoryLog,
-  never,
-  onex,
-  service,
-  textOf,
-  type Reply,
-} from "./helpers.ts";
+import { answerOf, callOf, executorOf, json, never, onex, service, textOf, type Reply } from "./helpers.ts";
 
 /** A port that refuses connections: it was free a moment ago. */
 async function deadOrigin(): Promise<string> {
@@ -290,7 +280,7 @@ describe("connections", () => {
 });
 
 test("no log line of a failing service misses its target, and no answer holds it", async () => {
-  const { log, lines } = memoryLog();
+  const { log, lines } = collectingLog();
   const { origin, port } = await service((_request, response) => json(response, {}, 500));
   const executor = executorOf([onex(origin)], { log });
   for (let call = 0; call < 7; call++) {

@@ -1,10 +1,11 @@
+import { collectingLog } from "../support/log.ts";
 import { execFile } from "node:child_process";
 import { renameSync, rmSync, statSync, symlinkSync, utimesSync } from "node:fs";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { promisify } from "node:util";
 import { describe, expect, test } from "vitest";
 import { loadModule } from "../../src/execution/modules.ts";
-import { folder, memoryLog } from "./helpers.ts";
+import { folder } from "./helpers.ts";
 
 const value = async (path: string): Promise<unknown> => (await loadModule(path)).default;
 
@@ -124,7 +125,7 @@ describe("what has not changed is not evaluated again", () => {
 
 describe("a broken edit", () => {
   test("keeps the last good version, is logged once, and the mend takes effect", async () => {
-    const { log, lines } = memoryLog();
+    const { log, lines } = collectingLog();
     const dir = folder({ "tool.ts": "export default 1;" });
     const path = dir.file("tool.ts");
     const load = async (): Promise<unknown> => (await loadModule(path, { log })).default;
@@ -155,7 +156,7 @@ describe("a broken edit", () => {
   });
 
   test("whose top level never finishes keeps the last good version", async () => {
-    const { log, lines } = memoryLog();
+    const { log, lines } = collectingLog();
     const dir = folder({ "tool.mjs": "export default 1;" });
     const path = dir.file("tool.mjs");
     expect(await value(path)).toBe(1);

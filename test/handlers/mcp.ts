@@ -1,4 +1,5 @@
 /** HandlerMCP for tests: handlers, requests, folders of contracts, and what a process holds. What is made here is closed here, after each test. */
+import { postRpc } from "../support/rpc.ts";
 import { Server as HttpServer } from "node:http";
 import { createServer, type AddressInfo, type Server } from "node:net";
 import { afterEach } from "vitest";
@@ -76,15 +77,7 @@ export async function post(
   params: object = {},
   headers: Record<string, string> = {},
 ): Promise<Response> {
-  return fetch(handler.endpoint!, {
-    method: "POST",
-    headers: {
-      "content-type": "application/json",
-      accept: "application/json, text/event-stream",
-      ...headers,
-    },
-    body: JSON.stringify({ jsonrpc: "2.0", id: 1, method, params }),
-  });
+  return postRpc(handler.endpoint!, method, params, headers);
 }
 
 /** The result of a request to the MCP endpoint. */

@@ -1,3 +1,5 @@
+import { postRpc } from "../support/rpc.ts";
+
 /** JSON-RPC over plain fetch. */
 export interface RpcAnswer {
   readonly status: number;
@@ -10,15 +12,7 @@ export async function rpc(
   params: object = {},
   headers: Record<string, string> = {},
 ): Promise<RpcAnswer> {
-  const response = await fetch(url, {
-    method: "POST",
-    headers: {
-      "content-type": "application/json",
-      accept: "application/json, text/event-stream",
-      ...headers,
-    },
-    body: JSON.stringify({ jsonrpc: "2.0", id: 1, method, params }),
-  });
+  const response = await postRpc(url, method, params, headers);
   const text = await response.text();
   return { status: response.status, body: text === "" ? undefined : JSON.parse(text) };
 }

@@ -1,8 +1,9 @@
+import { collectingLog } from "../support/log.ts";
 import { readFile } from "node:fs/promises";
 import fc from "fast-check";
 import { describe, expect, test, vi } from "vitest";
 import { MemoryBus } from "../../src/bus/memory.ts";
-import { Contracts, collectingLog, startedHost } from "./support.ts";
+import { Contracts, startedHost } from "./support.ts";
 
 const uuid = /^[0-9a-f]{8}-/;
 

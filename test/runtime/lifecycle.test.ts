@@ -1,8 +1,9 @@
+import { collectingLog } from "../support/log.ts";
 import { describe, expect, test, vi } from "vitest";
 import { MemoryBus } from "../../src/bus/memory.ts";
 import { ProtocolConfigurationError, RuntimeHostError } from "../../src/core/errors.ts";
 import type { Container } from "../../src/runtime/handler.ts";
-import { Contracts, collectingLog, makeHost, startedHost, type Behaviour } from "./support.ts";
+import { Contracts, makeHost, startedHost, type Behaviour } from "./support.ts";
 
 const never = (): Promise<never> => new Promise(() => undefined);
 const required = { config: {} };

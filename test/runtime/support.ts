@@ -6,7 +6,7 @@ import { dirname, join } from "node:path";
 import { stringify } from "yaml";
 import type { Answer, Envelope } from "../../src/bus/envelope.ts";
 import { MemoryBus } from "../../src/bus/memory.ts";
-import { silentLogger, type LogFields, type Logger } from "../../src/core/log.ts";
+import { silentLogger } from "../../src/core/log.ts";
 import type { Container, HandlerConfig, HandlerHealth } from "../../src/runtime/handler.ts";
 import { RuntimeHost } from "../../src/runtime/host.ts";
 import type { HostOptions } from "../../src/runtime/options.ts";
@@ -87,28 +87,6 @@ export class Contracts implements AsyncDisposable {
 export const descriptor = (more: Record<string, unknown>) => ({
   descriptor: { node_archetype: "effect", ...more },
 });
-
-export interface LogLine {
-  readonly level: string;
-  readonly fields: LogFields;
-  readonly message: string;
-}
-
-export function collectingLog(): { readonly log: Logger; readonly lines: LogLine[] } {
-  const lines: LogLine[] = [];
-  const at =
-    (level: string) =>
-    (fields: LogFields, message: string): void =>
-      void lines.push({ level, fields, message });
-  const log: Logger = {
-    debug: at("debug"),
-    info: at("info"),
-    warn: at("warn"),
-    error: at("error"),
-    child: () => log,
-  };
-  return { log, lines };
-}
 
 export interface TestHost extends AsyncDisposable {
   readonly host: RuntimeHost;
