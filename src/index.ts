@@ -14,6 +14,7 @@ export type {
   HandlerDescription,
   HandlerHealth,
 } from "./runtime/handler.ts";
+export { HandlerHttp } from "./handlers/http.ts";
 export { HandlerMCP, type McpContainer } from "./handlers/mcp.ts";
 export {
   content,
@@ -22,7 +23,8 @@ export {
   type ToolContent,
   type ToolResult,
 } from "./tools/call.ts";
-export { Catalog, type CatalogOptions, type Snapshot } from "./tools/catalog.ts";
+export { Catalog, type CatalogOptions } from "./tools/catalog.ts";
+export type { Snapshot } from "./tools/snapshot.ts";
 export { defineTool, type DefinedTool } from "./tools/define.ts";
 export type {
   JsonSchema,

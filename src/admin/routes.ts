@@ -12,9 +12,12 @@ import { Hono, type Context, type MiddlewareHandler } from "hono";
 import { errorTable } from "../core/errors.ts";
 import type { JsonObject } from "../core/json.ts";
 import type { Principal } from "../tools/call.ts";
-import type { Snapshot } from "../tools/catalog.ts";
+import type { Explanation } from "../tools/explain.ts";
+import type { Snapshot } from "../tools/snapshot.ts";
 import type { SourceStatus } from "../tools/source.ts";
 import type { Tool } from "../tools/tool.ts";
+import { endpointUrls } from "./endpoints.ts";
+import { explanationOnWire } from "./explain.ts";
 
 /** What the routes need of `http/`, handed in by the composition. */
 export interface HttpParts {
@@ -42,6 +45,8 @@ export interface GatewayReads {
   readonly definition: (tool: Tool) => JsonObject;
   /** False while a call would be refused: its breaker is open. */
   readonly available: (tool: Tool) => boolean;
+  /** Why a name is served as it is, or is not. */
+  readonly explain: (name: string) => Explanation;
   /** The answer to a readiness probe's nonce; undefined where there is none. */
   readonly readinessProof: (nonce: string) => string | undefined;
 }
@@ -51,7 +56,7 @@ type Health = "healthy" | "degraded" | "unhealthy";
 /** Of a probe of the server's own start, and of the answer to it. */
 const readinessHeader = "x-onex-readiness";
 
-/** `/health`, `/ready` and `/mcp/tools`, guarded; the gateway adds the MCP endpoint to the app. */
+/** `/health`, `/ready`, `/mcp/tools` and why a tool is there or not, guarded; the gateway adds the MCP endpoint to the app. */
 export function gatewayRoutes(reads: GatewayReads, http: HttpParts): Hono {
   const app = plainApp(http);
 
@@ -85,7 +90,7 @@ export function gatewayRoutes(reads: GatewayReads, http: HttpParts): Hono {
         source: tool.source,
         server_name: tool.source === "upstream" ? tool.owner : null,
         available: reads.available(tool),
-        ...(caller.role === "admin" ? { endpoints: endpointsOf(tool) } : {}),
+        ...(caller.role === "admin" ? { endpoints: endpointUrls(tool) } : {}),
       })),
       generation,
     });
@@ -98,6 +103,12 @@ export function gatewayRoutes(reads: GatewayReads, http: HttpParts): Hono {
     };
     if (matches(context.req.header("if-none-match"), etag)) return context.body(null, 304, headers);
     return context.body(body, 200, { ...headers, "content-type": "application/json" });
+  });
+
+  readOnly(app, http, "/mcp/tools/:name/explain", (context) => {
+    const caller = http.authorize(context.req.raw, "admin");
+    if (caller instanceof Response) return caller;
+    return json(context, explanationOnWire(reads.explain(context.req.param("name") ?? "")));
   });
 
   return app;
@@ -229,26 +240,10 @@ const sourceOnWire = (source: SourceStatus, admin: boolean): object => ({
   kind: source.kind,
   state: source.state,
   age_seconds: source.ageSeconds,
+  ...(source.restoredFrom !== undefined && { restored_from: source.restoredFrom }),
   // (3)
   ...(admin && source.lastError !== undefined ? { last_error: source.lastError } : {}),
 });
-
-/** Where calls of the tool go, without what may be a secret: user, password, query. */
-function endpointsOf(tool: Tool): string[] {
-  const { execution } = tool;
-  switch (execution.kind) {
-    case "local":
-    case "function":
-      return [];
-    case "onex":
-      return execution.endpoints.map(withoutSecrets);
-    case "rest":
-      return [withoutSecrets(execution.url)];
-  }
-}
-
-const withoutSecrets = (url: string): string =>
-  url.replace(/[?#].*$/s, "").replace(/^([a-z][a-z0-9+.-]*:\/\/)[^/]*@/i, "$1");
 
 /** RFC 9110 If-None-Match: weak comparison, a list, or `*`. */
 function matches(ifNoneMatch: string | undefined, etag: string): boolean {

@@ -1,6 +1,6 @@
 /** Tools as MCP shows them. Owns the wire form of a definition and the pages of a list; each is made once. */
 import { isObject, type JsonObject, type JsonValue } from "../core/json.ts";
-import type { Snapshot } from "../tools/catalog.ts";
+import type { Snapshot } from "../tools/snapshot.ts";
 import { positionOf } from "../tools/name-order.ts";
 import type { Tool, ToolAnnotations } from "../tools/tool.ts";
 

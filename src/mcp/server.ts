@@ -16,7 +16,7 @@ import { messageOf, ToolNotFoundError } from "../core/errors.ts";
 import type { Logger } from "../core/log.ts";
 import { isObject } from "../core/json.ts";
 import type { CallTool, Principal, ToolCall, ToolResult } from "../tools/call.ts";
-import type { Snapshot } from "../tools/catalog.ts";
+import type { Snapshot } from "../tools/snapshot.ts";
 import { pageOf } from "./definition.ts";
 import { Notices } from "./notices.ts";
 

@@ -1,20 +1,29 @@
 /**
  * The catalog: folds the records of every source into one immutable snapshot. Owns the records, and what a change of
- * them means. Does not own: who is served (`precedence.ts`), where records come from, or how tools are executed.
+ * them means. Does not own: what statements about instances come to (`claims.ts`, `service.ts`), who is served
+ * (`precedence.ts`), where records come from, or how tools are executed.
  *
  * Invariants, cited below as (n):
  * 1. A snapshot is frozen and replaced whole; its generation is one more than the last.
- * 2. The snapshot depends on the records held now, never on the order in which they came.
+ * 2. The snapshot depends on the records held now, never on the order in which they came. The one thing that time
+ *    decides is whether Consul's word on an instance that an event declared gone counts already (`suppression.ts`).
  * 3. Of several owners of one name the first by (source, owner in byte order) is served, the others are withheld.
- * 4. One `apply` is at most one new snapshot and one notification; a change that leaves the list as it was is none.
- * 5. A tool that a filter or the limit keeps out is in `withheld` with its reason.
+ * 4. One `apply` is at most one new snapshot. Endpoints that come and go change no list: `onChange` is told of lists,
+ *    `onSnapshot` of every snapshot; a change that leaves all as it was is none.
+ * 5. What a filter, the limit or its own statement keeps out is in `withheld` with its reason.
  * 6. A change judges the names that it speaks of, however many tools there are.
+ * 7. A record whose key stays and whose name changes leaves the old name in the same snapshot.
+ * 8. Revisions are compared within one source and key only; between sources the source decides.
  */
+import { type Clock, monotonicClock } from "../core/clock.ts";
 import { messageOf } from "../core/errors.ts";
 import { silentLogger, type Logger } from "../core/log.ts";
-import { withReplaced } from "./name-order.ts";
+import { Claims } from "./claims.ts";
+import { explain, type Explanation, type HeldRecord } from "./explain.ts";
+import { byteOrder, withReplaced } from "./name-order.ts";
 import { byPrecedence, judge, type Refused, withinLimit } from "./precedence.ts";
-import type { SourceChange, ToolRecord } from "./source.ts";
+import { snapshotOf, type Snapshot, type Withheld } from "./snapshot.ts";
+import type { SourceChange, SourceRecord } from "./source.ts";
 import type { Tool } from "./tool.ts";
 
 export interface CatalogOptions {
@@ -25,40 +34,32 @@ export interface CatalogOptions {
   /** A tool with any of these tags is kept out. Default internal, deprecated, unsafe. */
   readonly excludedTags?: readonly string[];
   readonly log?: Logger;
+  readonly clock?: Clock;
 }
 
 export const defaultExcludedTags = ["internal", "deprecated", "unsafe"] as const;
 export const defaultMaxTools = 100;
 
-export interface Withheld {
-  readonly name: string;
-  readonly source: Tool["source"];
-  readonly owner: string;
-  readonly reason: string;
-}
-
-export interface Snapshot {
-  readonly generation: number;
-  /** In byte order of the name. */
-  readonly tools: readonly Tool[];
-  readonly byName: ReadonlyMap<string, Tool>;
-  readonly withheld: readonly Withheld[];
-}
-
 export type SnapshotListener = (snapshot: Snapshot) => void;
+
+/** One source's change, under the name by which its records are kept. */
+export interface NamedChange {
+  readonly source: string;
+  readonly change: SourceChange;
+}
 
 export class Catalog {
   readonly #options: Required<CatalogOptions>;
-  readonly #records = new Map<string, Map<string, ToolRecord>>();
-  /** Every tool that claims a name. */
-  readonly #claims = new Map<string, readonly Tool[]>();
+  readonly #records = new Map<string, Map<string, HeldRecord>>();
+  readonly #claims: Claims;
   /** The first claim of each name that no tag keeps out; by name. */
   #holders: readonly Tool[] = [];
   /** The other claims, where there are any. */
   readonly #refused = new Map<string, readonly Refused[]>();
   /** The holders beyond the limit, by precedence. */
   #surplus: readonly Tool[] = [];
-  readonly #listeners = new Set<SnapshotListener>();
+  readonly #listListeners = new Set<SnapshotListener>();
+  readonly #snapshotListeners = new Set<SnapshotListener>();
   #snapshot: Snapshot = snapshotOf(0, [], []);
 
   constructor(options: CatalogOptions = {}) {
@@ -67,7 +68,9 @@ export class Catalog {
       requiredTags: options.requiredTags ?? [],
       excludedTags: options.excludedTags ?? defaultExcludedTags,
       log: options.log ?? silentLogger,
+      clock: options.clock ?? monotonicClock,
     };
+    this.#claims = new Claims(this.#options, this.#options.clock);
   }
 
   /** Tools served at most. */
@@ -82,27 +85,25 @@ export class Catalog {
 
   /** Calls `listener` whenever the list of tools has changed. The value ends it. */
   onChange(listener: SnapshotListener): () => void {
-    this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
+    this.#listListeners.add(listener);
+    return () => this.#listListeners.delete(listener);
+  }
+
+  /** Calls `listener` with every new snapshot. The value ends it. */
+  onSnapshot(listener: SnapshotListener): () => void {
+    this.#snapshotListeners.add(listener);
+    return () => this.#snapshotListeners.delete(listener);
   }
 
   /** Folds one source's change in. (2) (4) */
   apply(source: string, change: SourceChange): void {
-    const records = this.#records.get(source) ?? new Map<string, ToolRecord>();
-    this.#records.set(source, records);
-    const touched = new Set<string>();
-    for (const key of change.remove) {
-      this.#unclaim(records.get(key)?.tool, touched);
-      records.delete(key);
-    }
-    for (const record of change.put) {
-      const { key, tool } = record;
-      this.#unclaim(records.get(key)?.tool, touched);
-      records.set(key, record);
-      this.#claims.set(tool.name, [...(this.#claims.get(tool.name) ?? []), tool]);
-      touched.add(tool.name);
-    }
-    this.#settle(touched);
+    this.applyAll([{ source, change }]);
+  }
+
+  /** Folds the changes of several sources in, in their order, as one. (2) (4) */
+  applyAll(changes: readonly NamedChange[]): void {
+    for (const { source, change } of changes) this.#take(source, change);
+    this.#settle();
   }
 
   /** Forgets all records of one source. */
@@ -116,21 +117,59 @@ export class Catalog {
     return this.#records.get(source)?.has(key) ?? false;
   }
 
-  #unclaim(tool: Tool | undefined, touched: Set<string>): void {
-    if (tool === undefined) return;
-    const claims = this.#claims.get(tool.name) ?? [];
-    const others = claims.toSpliced(claims.indexOf(tool), 1);
-    if (others.length === 0) this.#claims.delete(tool.name);
-    else this.#claims.set(tool.name, others);
-    touched.add(tool.name);
+  /** Milliseconds until `expire` has something to do; undefined: nothing. */
+  get nextExpiry(): number | undefined {
+    return this.#claims.suppressions.nextEnd;
+  }
+
+  /** Lets Consul's word count again where its time of silence is over. */
+  expire(): void {
+    this.#claims.endSuppressions();
+    this.#settle();
+  }
+
+  /** Why a name is served as it is, or is not. */
+  explain(name: string): Explanation {
+    return explain(name, {
+      snapshot: this.#snapshot,
+      records: [...this.#records].flatMap(([source, held]) =>
+        [...held.values()].map((record) => ({ source, ...record })),
+      ),
+      claims: this.#claims,
+      filter: this.#options,
+      now: this.#options.clock.now(),
+    });
+  }
+
+  #take(source: string, { put, remove, suppress = [] }: SourceChange): void {
+    const records = this.#records.get(source) ?? new Map<string, HeldRecord>();
+    this.#records.set(source, records);
+    for (const key of remove) {
+      this.#unclaim(source, records.get(key)?.record);
+      records.delete(key);
+    }
+    const at = this.#options.clock.now();
+    for (const record of put) {
+      this.#unclaim(source, records.get(record.key)?.record); // (7)
+      records.set(record.key, { record, at });
+      if ("tool" in record) this.#claims.addTool(record.tool);
+      else this.#claims.addInstance(recordId(source, record.key), record.key, record.instance);
+    }
+    for (const serviceId of suppress) this.#claims.suppress(serviceId);
+  }
+
+  #unclaim(source: string, record: SourceRecord | undefined): void {
+    if (record === undefined) return;
+    if ("tool" in record) this.#claims.removeTool(record.tool);
+    else this.#claims.removeInstance(recordId(source, record.key), record.instance);
   }
 
   /** (6) */
-  #settle(touched: ReadonlySet<string>): void {
+  #settle(): void {
     const holders = new Map<string, Tool | undefined>();
     let sameRefused = true;
-    for (const name of touched) {
-      const { holder, refused } = judge(this.#claims.get(name) ?? [], this.#options);
+    for (const name of this.#claims.takeStale()) {
+      const { holder, refused } = judge(this.#claims.of(name), this.#options);
       holders.set(name, holder);
       sameRefused &&= sameItems(refused, this.#refused.get(name) ?? [], sameRefusal);
       if (refused.length === 0) this.#refused.delete(name);
@@ -138,6 +177,7 @@ export class Catalog {
     }
     this.#holders = withReplaced(this.#holders, holders);
     const { served, surplus } = withinLimit(this.#holders, this.#options.maxTools);
+    sameRefused &&= !this.#claims.takeRefusedChanged();
     const sameWithheld = sameRefused && sameItems(surplus, this.#surplus, sameTool);
     this.#surplus = surplus;
     this.#publish(served, sameWithheld);
@@ -146,15 +186,14 @@ export class Catalog {
   /** (1) (4) */
   #publish(served: readonly Tool[], sameWithheld: boolean): void {
     const before = this.#snapshot;
-    const sameList = sameItems(served, before.tools, sameTool);
-    if (sameList && sameWithheld) return;
-    this.#snapshot = snapshotOf(
-      before.generation + 1,
-      sameList ? before.tools : served,
-      sameWithheld ? before.withheld : this.#withheld(),
-    );
+    const withheld = sameWithheld ? before.withheld : this.#withheld();
+    const sameTools = sameItems(served, before.tools, (a, b) => sameTool(a, b) && sameEndpoints(a, b));
+    if (sameTools && withheld === before.withheld) return;
+    const sameList = sameTools || sameItems(served, before.tools, sameTool);
+    this.#snapshot = snapshotOf(before.generation + 1, sameTools ? before.tools : served, withheld);
+    for (const listener of [...this.#snapshotListeners]) this.#tell(listener);
     if (sameList) return;
-    for (const listener of [...this.#listeners]) this.#tell(listener);
+    for (const listener of [...this.#listListeners]) this.#tell(listener);
   }
 
   /** In order of precedence. (5) */
@@ -165,9 +204,15 @@ export class Catalog {
     for (const { tool, reason, isRival } of [...this.#refused.values()].flat()) {
       entries.push({ tool, reason: isRival && absent.has(tool.name) ? limit : reason });
     }
-    return entries
+    const withheld = entries
       .sort((a, b) => byPrecedence(a.tool, b.tool))
       .map(({ tool: { name, source, owner }, reason }) => ({ name, source, owner, reason }));
+    const refused = this.#claims.refused.map(
+      ({ serviceName: name, source, id: owner, refused: reason = "" }) => {
+        return { name, source, owner, reason };
+      },
+    );
+    return [...withheld, ...refused.sort((a, b) => byteOrder(a.owner, b.owner))];
   }
 
   /** A listener's fault is its own: it is logged, and the others are told. */
@@ -180,19 +225,7 @@ export class Catalog {
   }
 }
 
-function snapshotOf(generation: number, tools: readonly Tool[], withheld: readonly Withheld[]): Snapshot {
-  let byName: ReadonlyMap<string, Tool> | undefined;
-  return Object.freeze({
-    generation,
-    tools: Object.freeze(tools),
-    withheld: Object.freeze(withheld),
-    // Made when it is first asked for: of many changes in a row most snapshots are never read.
-    get byName() {
-      byName ??= new Map(tools.map((tool) => [tool.name, tool]));
-      return byName;
-    },
-  });
-}
+const recordId = (source: string, key: string): string => `${source}\n${key}`;
 
 function sameItems<T>(
   a: readonly T[],
@@ -205,6 +238,8 @@ function sameItems<T>(
 /** Revisions are compared only within one source and owner. */
 const sameTool = (a: Tool, b: Tool | undefined): boolean =>
   a.name === b?.name && a.revision === b.revision && a.owner === b.owner && a.source === b.source;
+
+const sameEndpoints = (a: Tool, b: Tool | undefined): boolean => a.endpoints === b?.endpoints;
 
 const sameRefusal = (a: Refused, b: Refused | undefined): boolean =>
   sameTool(a.tool, b?.tool) && a.reason === b?.reason;

@@ -24,7 +24,7 @@ export function judge(
   let holder: Tool | undefined;
   const refused: Refused[] = [];
   for (const tool of claims.toSorted(byPrecedence)) {
-    const tagReason = refusedByTags(tool, filter);
+    const tagReason = refusedByTags(tool.tags, filter);
     if (tagReason !== undefined) refused.push({ tool, reason: tagReason, isRival: false });
     else if (holder === undefined) holder = tool;
     else {
@@ -56,9 +56,10 @@ export function byPrecedence(a: Tool, b: Tool): number {
   );
 }
 
-function refusedByTags(tool: Tool, filter: TagFilter): string | undefined {
-  const excluded = tool.tags.find((tag) => filter.excludedTags.includes(tag));
+/** Why tags keep something out; undefined where they do not. */
+export function refusedByTags(tags: readonly string[], filter: TagFilter): string | undefined {
+  const excluded = tags.find((tag) => filter.excludedTags.includes(tag));
   if (excluded !== undefined) return `the tag "${excluded}" is in excluded_tags`;
-  const missing = filter.requiredTags.find((tag) => !tool.tags.includes(tag));
+  const missing = filter.requiredTags.find((tag) => !tags.includes(tag));
   return missing === undefined ? undefined : `the tag "${missing}" of required_tags is missing`;
 }

@@ -1,17 +1,33 @@
-/** A source of tools: contract files, code, and later Consul, Kafka and upstream servers. */
+/** A source of tools: contract files, code, handlers, Consul, registration events, and later upstream servers. */
+import type { Instance } from "./instance.ts";
 import type { SourceKind, Tool } from "./tool.ts";
 
-/** One source's statement about one key. Revisions are compared only within a source and key. */
+/** A whole tool, stated by one source: a contract file, code, a handler. */
 export interface ToolRecord {
   /** Unique within the source: a contract's path, the name of a tool registered in code. */
   readonly key: string;
   readonly tool: Tool;
 }
 
+/** One source's statement about one instance of a service. */
+export interface InstanceRecord {
+  /** Unique within the source: a registration's service_id, Consul's node and service id. */
+  readonly key: string;
+  readonly instance: Instance;
+}
+
+/** One source's statement about one key. Revisions are compared only within a source and key. */
+export type SourceRecord = ToolRecord | InstanceRecord;
+
 /** What changed at a source, as one step: it becomes one snapshot and one list_changed. */
-export interface SourceChange {
-  readonly put: readonly ToolRecord[];
+export interface SourceChange<Of extends SourceRecord = SourceRecord> {
+  readonly put: readonly Of[];
   readonly remove: readonly string[];
+  /**
+   * Service ids that have just been declared gone: what Consul still says of them at its present index does not count,
+   * for a while. Never for what was declared gone before the source started.
+   */
+  readonly suppress?: readonly string[];
 }
 
 /** How a source is doing, for readiness and the operator. */
@@ -22,9 +38,11 @@ export interface SourceStatus {
   /** Seconds since the source last knew its data to be current. */
   readonly ageSeconds: number;
   readonly lastError?: string;
+  /** When what is served was saved, ISO 8601: the source has not been reached since the start, its last good state is served. */
+  readonly restoredFrom?: string;
 }
 
-export type ApplyChange = (change: SourceChange) => void;
+export type ApplyChange<Of extends SourceRecord = SourceRecord> = (change: SourceChange<Of>) => void;
 
 export interface ToolSource {
   readonly name: string;

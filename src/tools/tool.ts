@@ -39,16 +39,22 @@ export interface FunctionExecution {
 /** POST of the runtime's envelope to a service. */
 export interface OnexExecution {
   readonly kind: "onex";
-  /** Absolute base URLs; the first is used until instances are balanced. */
+  /** Absolute base URLs. None: those of the service's live instances. */
   readonly endpoints: readonly string[];
+  /** Below the endpoint. */
   readonly path: string;
+  /** The service whose instances are called, where a contract without endpoints names one. */
+  readonly service?: string;
 }
 
 /** Any HTTP API. */
 export interface RestExecution {
   readonly kind: "rest";
   readonly method: string;
-  /** Absolute URL with `{placeholders}` taken from the arguments. */
+  /**
+   * With `{placeholders}` taken from the arguments. Absolute; for the tool of a service what comes after an instance's
+   * base URL: empty, or a path that begins with `/`.
+   */
   readonly url: string;
   readonly query?: Readonly<Record<string, JsonValue>>;
   readonly headers?: Readonly<Record<string, string>>;
@@ -58,7 +64,29 @@ export interface RestExecution {
   readonly result?: string;
 }
 
-export type Execution = LocalExecution | FunctionExecution | OnexExecution | RestExecution;
+/** The runtime's envelope over the event bus. */
+export interface BusExecution {
+  readonly kind: "bus";
+  readonly topic: string;
+  /** Where the answer is awaited. */
+  readonly replyTopic: string;
+  /** The message's key, with `{placeholders}` taken from the arguments. Absent: no order between calls. */
+  readonly key?: string;
+  /** The envelope's `<type>.<verb>`, where a runtime host answers. */
+  readonly operation?: string;
+}
+
+export type Execution = LocalExecution | FunctionExecution | OnexExecution | RestExecution | BusExecution;
+
+/** One live instance of a service. */
+export interface Endpoint {
+  /** The instance's id within its service. */
+  readonly id: string;
+  /** Absolute base URL, without a slash at its end. */
+  readonly url: string;
+  /** Share of the calls, 1 or more. */
+  readonly weight: number;
+}
 
 export interface Tool {
   /** 1..64 of `[A-Za-z0-9_.-]`. */
@@ -76,9 +104,15 @@ export interface Tool {
   /** Absent: the runtime's `timeout_seconds`. */
   readonly timeoutSeconds?: number;
   readonly execution: Execution;
+  /**
+   * The instances that are called, where a service serves the tool: those that are live and mean the same by it. Empty:
+   * none is, at the moment. Absent: the execution itself says where.
+   */
+  readonly endpoints?: readonly Endpoint[];
   readonly source: SourceKind;
   /** What claims the name within its source: a contract's path, a service, an upstream. */
   readonly owner: string;
+  /** Of the definition; endpoints that come and go leave it as it is. */
   readonly revision: string;
 }
 

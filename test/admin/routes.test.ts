@@ -69,6 +69,7 @@ async function gateway(
     draining: () => state.draining,
     definition: ({ name, description, inputSchema }) => ({ name, description, inputSchema }),
     available: () => state.available,
+    explain: (name) => state.catalog.explain(name),
     readinessProof: (nonce) => readinessProof("secret of this start", nonce),
   };
   return { server: await serve({ fetch: gatewayRoutes(reads, parts(apiKeys)).fetch }), state };
@@ -161,6 +162,16 @@ describe("the gateway's routes", () => {
           }),
         },
         {
+          key: "service",
+          tool: tool("service", {
+            execution: { kind: "rest", method: "GET", url: "/x" },
+            endpoints: [
+              { id: "a", url: "http://10.0.0.8:9000/base", weight: 1 },
+              { id: "b", url: "http://user:pw@10.0.0.9:9000", weight: 2 },
+            ],
+          }),
+        },
+        {
           key: "local",
           tool: tool("local", { execution: { kind: "local", module: "/srv/x.ts", export: "x" } }),
         },
@@ -174,6 +185,7 @@ describe("the gateway's routes", () => {
       echo: ["http://10.0.0.7:9000/echo"],
       local: [],
       rest: ["https://api.example.com/{id}/x"],
+      service: ["http://10.0.0.8:9000/base", "http://10.0.0.9:9000"],
     });
     expect(await (await fetch(`${server.url}/mcp/tools`, asUser)).text()).not.toMatch(
       /endpoints|10\.0\.0\.7/,
