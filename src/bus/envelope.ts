@@ -58,7 +58,10 @@ export interface AnswerAddress {
   readonly reply_to?: string;
 }
 
-/** Which ids the sender gave; the others were made here. */
+/** An id that a message came without: the same one each time the message is read. */
+export type MakeId = (field: "correlation_id" | "envelope_id") => string;
+
+/** Which ids are the message's own, given or always the same; the others were made here at random. */
 export interface GivenIds {
   readonly correlation_id: boolean;
   readonly envelope_id: boolean;
@@ -107,34 +110,40 @@ const envelopeSchema = z.object({
 
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
-/** An envelope from the bytes or the text of a message. Never throws. (1) */
-export function parseEnvelope(input: Uint8Array | string): EnvelopeResult {
+/**
+ * An envelope from the bytes or the text of a message. Never throws. (1)
+ *
+ * @param makeId default: a random UUID
+ */
+export function parseEnvelope(input: Uint8Array | string, makeId?: MakeId): EnvelopeResult {
   let value: unknown;
   try {
     const body = typeof input === "string" ? input : decoder.decode(input);
     if (body.startsWith("\uFEFF"))
-      return unreadable("it starts with a byte order mark; send UTF-8 without one");
+      return unreadable("it starts with a byte order mark; send UTF-8 without one", makeId);
     value = JSON.parse(body);
   } catch (thrown) {
     return unreadable(
       thrown instanceof SyntaxError ? `it is not JSON (${thrown.message})` : "it is not valid UTF-8",
+      makeId,
     );
   }
-  return readEnvelope(value);
+  return readEnvelope(value, makeId);
 }
 
 /** An envelope from a value that was JSON. Never throws. (1) */
-export function readEnvelope(value: unknown): EnvelopeResult {
+export function readEnvelope(value: unknown, makeId?: MakeId): EnvelopeResult {
   if (!isObject(value)) {
     const what = Array.isArray(value) ? "an array" : value === null ? "null" : `a ${typeof value}`;
-    return unreadable(`expected a JSON object, got ${what}`);
+    return unreadable(`expected a JSON object, got ${what}`, makeId);
   }
   const correlation = usableId(value.correlation_id);
   const envelope = usableId(value.envelope_id);
   const ids = {
-    correlation_id: correlation ?? randomUUID(),
-    envelope_id: envelope ?? randomUUID(),
+    correlation_id: correlation ?? makeId?.("correlation_id") ?? randomUUID(),
+    envelope_id: envelope ?? makeId?.("envelope_id") ?? randomUUID(),
   };
+  const isOwn = makeId !== undefined;
   const parsed = envelopeSchema.safeParse(value);
   if (!parsed.success || isAnswer(value)) {
     const messageId = usableId(value.message_id);
@@ -161,7 +170,10 @@ export function readEnvelope(value: unknown): EnvelopeResult {
   const fields = parsed.data;
   return {
     ok: true,
-    given: { correlation_id: correlation !== undefined, envelope_id: envelope !== undefined },
+    given: {
+      correlation_id: isOwn || correlation !== undefined,
+      envelope_id: isOwn || envelope !== undefined,
+    },
     envelope: {
       operation: fields.operation,
       payload: fields.payload ?? {},
@@ -267,7 +279,7 @@ function invalidEnvelope(why: string, correlationId: string): EnvelopeValidation
   });
 }
 
-function unreadable(why: string): EnvelopeResult {
-  const ids = { correlation_id: randomUUID(), envelope_id: randomUUID() };
+function unreadable(why: string, makeId: MakeId = () => randomUUID()): EnvelopeResult {
+  const ids = { correlation_id: makeId("correlation_id"), envelope_id: makeId("envelope_id") };
   return { ok: false, error: invalidEnvelope(why, ids.correlation_id), partial: ids, answerable: true };
 }

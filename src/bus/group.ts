@@ -11,14 +11,17 @@ import { Fifo } from "./fifo.ts";
 
 export interface Member {
   readonly handler: MessageHandler;
+  /** What its handler is given. */
+  readonly signal: AbortSignal;
   running: number;
 }
 
 /** One group of one topic. */
 export class Group {
   readonly #concurrency: number;
+  /** The bus's own. */
   readonly #signal: AbortSignal;
-  readonly #report: (message: DeliveredMessage, thrown: unknown) => void;
+  readonly #report: (message: DeliveredMessage, thrown: unknown) => Promise<void>;
   readonly #members: Member[] = [];
   /** May run as soon as there is room. */
   readonly #ready = new Fifo<DeliveredMessage>();
@@ -31,10 +34,11 @@ export class Group {
   #turn = 0;
   #running = 0;
 
+  /** @param report says what became of a message whose handler rejected; never rejects */
   constructor(
     concurrency: number,
     signal: AbortSignal,
-    report: (message: DeliveredMessage, thrown: unknown) => void,
+    report: (message: DeliveredMessage, thrown: unknown) => Promise<void>,
   ) {
     this.#concurrency = concurrency;
     this.#signal = signal;
@@ -127,9 +131,9 @@ export class Group {
     try {
       // The publisher's own turn ends before anyone's handler begins.
       await Promise.resolve();
-      if (!this.#signal.aborted) await member.handler(message, this.#signal);
+      if (!this.#signal.aborted) await member.handler(message, member.signal);
     } catch (thrown) {
-      this.#report(message, thrown);
+      if (!member.signal.aborted) await this.#report(message, thrown);
     }
     member.running -= 1;
     this.#running -= 1;

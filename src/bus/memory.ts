@@ -15,7 +15,18 @@ import {
   messageOf,
 } from "../core/errors.ts";
 import { silentLogger, type Logger } from "../core/log.ts";
-import type { BusHealth, BusMessage, DeliveredMessage, EventBus, MessageHandler } from "./bus.ts";
+import { abortReason } from "../core/abort.ts";
+import type {
+  BusHealth,
+  BusMessage,
+  DeadLetterCategory,
+  DeliveredMessage,
+  EventBus,
+  MessageHandler,
+  SubscribeOptions,
+  Unsubscribe,
+} from "./bus.ts";
+import { deadLetter } from "./dead-letter.ts";
 import { isTopicName } from "./envelope.ts";
 import { Group, type Member } from "./group.ts";
 
@@ -24,6 +35,12 @@ export interface MemoryBusOptions {
   readonly maxHistory?: number;
   /** Messages one subscriber works on at once. Default 32. */
   readonly concurrency?: number;
+  /** First part of the dead-letter topics' names. Default local. */
+  readonly environment?: string;
+  /** Sender of dead letters. Default onex-runtime. */
+  readonly source?: string;
+  /** Whether messages that could not be handled go to a dead-letter topic, besides the log. Default true. */
+  readonly deadLetter?: boolean;
   readonly log?: Logger;
 }
 
@@ -42,8 +59,10 @@ interface Topic {
 }
 
 export class MemoryBus implements EventBus {
+  readonly redelivers = false;
   readonly #maxHistory: number;
   readonly #concurrency: number;
+  readonly #letters: { readonly environment: string; readonly source: string; readonly wanted: boolean };
   readonly #log: Logger;
   readonly #topics = new Map<string, Topic>();
   readonly #abort = new AbortController();
@@ -53,6 +72,8 @@ export class MemoryBus implements EventBus {
   constructor(options: MemoryBusOptions = {}) {
     this.#maxHistory = wholeNumber("maxHistory", options.maxHistory ?? 1000, 0);
     this.#concurrency = wholeNumber("concurrency", options.concurrency ?? 32, 1);
+    const { environment = "local", source = "onex-runtime", deadLetter: wanted = true } = options;
+    this.#letters = { environment, source, wanted };
     this.#log = options.log ?? silentLogger;
   }
 
@@ -86,29 +107,58 @@ export class MemoryBus implements EventBus {
     topicName: string,
     groupName: string,
     handler: MessageHandler,
-  ): Promise<() => Promise<void>> {
+    { deadLetters: category = "events" }: SubscribeOptions = {},
+  ): Promise<Unsubscribe> {
     this.#requireStarted();
     const topic = this.#topic(topicName);
     let group = topic.groups.get(groupName);
     if (group === undefined) {
-      group = new Group(this.#concurrency, this.#abort.signal, (message, thrown) => {
-        this.#log.error(
-          { topic: message.topic, offset: message.offset, key: message.key, group: groupName, err: thrown },
-          `A message handler failed: ${messageOf(thrown)}`,
-        );
-      });
+      group = new Group(this.#concurrency, this.#abort.signal, (message, thrown) =>
+        this.#bury(message, thrown, groupName, category),
+      );
       topic.groups.set(groupName, group);
     }
     const joined = group;
-    const member: Member = { handler, running: 0 };
+    const abort = new AbortController();
+    const signal = AbortSignal.any([this.#abort.signal, abort.signal]);
+    const member: Member = { handler, signal, running: 0 };
     joined.join(member);
     let left: Promise<void> | undefined;
-    return () => {
+    return (ending) => {
+      const onAbort = (): void => abort.abort(abortReason(ending));
+      if (ending?.aborted === true) onAbort();
+      else ending?.addEventListener("abort", onAbort, { once: true });
       left ??= joined.leave(member).then(() => {
         if (joined.abandoned && topic.groups.get(groupName) === joined) topic.groups.delete(groupName);
       });
-      return left;
+      return left.finally(() => ending?.removeEventListener("abort", onAbort));
     };
+  }
+
+  /** Puts a message that could not be handled on its dead-letter topic. Never rejects. */
+  async #bury(
+    message: DeliveredMessage,
+    thrown: unknown,
+    group: string,
+    category: DeadLetterCategory,
+  ): Promise<void> {
+    const { environment, source, wanted } = this.#letters;
+    const { topic, partition, offset, key } = message;
+    const letter = deadLetter(message, thrown, { environment, source, category });
+    this.#log.error(
+      { topic, partition, offset, key, group, ...letter.fields, err: thrown },
+      `A message handler failed: ${messageOf(thrown)}`,
+    );
+    // A letter about a letter would come back here.
+    if (!wanted || letter.topic === topic || this.#state.kind === "closed") return;
+    try {
+      await this.publish(letter.topic, letter.message);
+    } catch (failure) {
+      this.#log.error(
+        { topic: letter.topic, err: failure },
+        `A dead letter could not be published: ${messageOf(failure)}`,
+      );
+    }
   }
 
   /** The latest messages of a topic, oldest first, at most `maxHistory`. */

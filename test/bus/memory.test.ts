@@ -3,7 +3,7 @@ import { MemoryBus } from "../../src/bus/memory.ts";
 import { silentLogger, type Logger } from "../../src/core/log.ts";
 import { busSuite } from "../suites/bus.ts";
 
-busSuite("memory", () => new MemoryBus());
+busSuite("memory", (options) => new MemoryBus(options));
 
 const text = (value: string | null, key: string | null = null) => ({
   key,

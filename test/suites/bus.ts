@@ -1,7 +1,8 @@
 /** What every event bus does. Run it on each implementation. */
 import { randomUUID } from "node:crypto";
 import { afterEach, describe, expect, test, vi } from "vitest";
-import type { DeliveredMessage, EventBus } from "../../src/bus/bus.ts";
+import type { BusMessage, DeadLetterCategory, DeliveredMessage, EventBus } from "../../src/bus/bus.ts";
+import { RuntimeHostError } from "../../src/core/errors.ts";
 
 const encode = (text: string): Uint8Array => new TextEncoder().encode(text);
 const decode = (message: DeliveredMessage): string =>
@@ -12,15 +13,21 @@ const message = (key: string | null, text: string, headers: Record<string, strin
   headers,
 });
 
+export interface SuiteBusOptions {
+  readonly environment?: string;
+  readonly source?: string;
+  readonly deadLetter?: boolean;
+}
+
 /** @param makeBus a new bus that is not started; the suite starts and closes it */
-export function busSuite(name: string, makeBus: () => EventBus | Promise<EventBus>): void {
+export function busSuite(name: string, makeBus: (options?: SuiteBusOptions) => EventBus): void {
   describe(`event bus: ${name}`, () => {
     const made: EventBus[] = [];
     afterEach(async () => {
       await Promise.all(made.splice(0).map((bus) => bus.destroy(new Error("the test is over"))));
     });
-    const started = async (): Promise<{ bus: EventBus; topic: string }> => {
-      const bus = await makeBus();
+    const started = async (options?: SuiteBusOptions): Promise<{ bus: EventBus; topic: string }> => {
+      const bus = makeBus(options);
       made.push(bus);
       await bus.start();
       return { bus, topic: `suite.${randomUUID()}` };
@@ -29,7 +36,7 @@ export function busSuite(name: string, makeBus: () => EventBus | Promise<EventBu
     test("a message arrives as it was published: key, bytes and headers", async () => {
       const { bus, topic } = await started();
       const got: DeliveredMessage[] = [];
-      await bus.subscribe(topic, "g", async (delivered) => void got.push(delivered));
+      await bus.subscribe(topic, `${topic}.g`, async (delivered) => void got.push(delivered));
       await bus.publish(topic, message("k", "häl\u0000lo", { correlation_id: "c1" }));
       await bus.publish(topic, { key: "k", value: null, headers: {} });
       await vi.waitFor(() => expect(got).toHaveLength(2));
@@ -43,9 +50,21 @@ export function busSuite(name: string, makeBus: () => EventBus | Promise<EventBu
     test("every group gets every message, and within a group one subscriber does", async () => {
       const { bus, topic } = await started();
       const got = { alone: [] as string[], first: [] as string[], second: [] as string[] };
-      await bus.subscribe(topic, "alone", async (delivered) => void got.alone.push(decode(delivered)));
-      await bus.subscribe(topic, "pair", async (delivered) => void got.first.push(decode(delivered)));
-      await bus.subscribe(topic, "pair", async (delivered) => void got.second.push(decode(delivered)));
+      await bus.subscribe(
+        topic,
+        `${topic}.alone`,
+        async (delivered) => void got.alone.push(decode(delivered)),
+      );
+      await bus.subscribe(
+        topic,
+        `${topic}.pair`,
+        async (delivered) => void got.first.push(decode(delivered)),
+      );
+      await bus.subscribe(
+        topic,
+        `${topic}.pair`,
+        async (delivered) => void got.second.push(decode(delivered)),
+      );
       const sent = Array.from({ length: 40 }, (_, index) => `m${index}`);
       for (const text of sent) await bus.publish(topic, message(text, text));
       await vi.waitFor(() => {
@@ -54,12 +73,22 @@ export function busSuite(name: string, makeBus: () => EventBus | Promise<EventBu
       });
     });
 
+    test("one group may read several topics", async () => {
+      const { bus, topic } = await started();
+      const got: string[] = [];
+      const topics = ["a", "b", "c"].map((name) => `${topic}.${name}`);
+      for (const each of topics)
+        await bus.subscribe(each, topic, async (delivered) => void got.push(delivered.topic));
+      for (const each of topics) await bus.publish(each, message("k", "x"));
+      await vi.waitFor(() => expect(got.toSorted()).toEqual(topics), 10_000);
+    });
+
     test("messages with one key are handled one after the other, in publishing order", async () => {
       const { bus, topic } = await started();
       const seen = new Map<string, number[]>();
       const active = new Map<string, number>();
       let overlaps = 0;
-      await bus.subscribe(topic, "g", async (delivered) => {
+      await bus.subscribe(topic, `${topic}.g`, async (delivered) => {
         const key = delivered.key ?? "";
         active.set(key, (active.get(key) ?? 0) + 1);
         if (active.get(key) !== 1) overlaps += 1;
@@ -80,7 +109,7 @@ export function busSuite(name: string, makeBus: () => EventBus | Promise<EventBu
       const { bus, topic } = await started();
       const gate = Promise.withResolvers<undefined>();
       const done: string[] = [];
-      await bus.subscribe(topic, "g", async (delivered) => {
+      await bus.subscribe(topic, `${topic}.g`, async (delivered) => {
         if (delivered.key === "slow") await gate.promise;
         done.push(delivered.key ?? "");
       });
@@ -95,7 +124,7 @@ export function busSuite(name: string, makeBus: () => EventBus | Promise<EventBu
     test("a handler that throws does not stop the subscription", async () => {
       const { bus, topic } = await started();
       const got: string[] = [];
-      await bus.subscribe(topic, "g", async (delivered) => {
+      await bus.subscribe(topic, `${topic}.g`, async (delivered) => {
         const text = decode(delivered);
         if (text === "bad") throw new Error("cannot");
         got.push(text);
@@ -104,10 +133,135 @@ export function busSuite(name: string, makeBus: () => EventBus | Promise<EventBu
       await vi.waitFor(() => expect(got).toEqual(["one", "two"]));
     });
 
+    describe("a message whose handler throws", () => {
+      /** What of `sent` is on the dead-letter topic, with the handler that throws at every message. */
+      const letters = async (
+        sent: readonly BusMessage[],
+        thrown: unknown,
+        category?: DeadLetterCategory,
+      ): Promise<{ topic: string; environment: string; got: DeliveredMessage[] }> => {
+        const environment = `env-${randomUUID()}`;
+        const { bus, topic } = await started({ environment, source: "the-source" });
+        const got: DeliveredMessage[] = [];
+        const target = `${environment}.dlq.${category ?? "events"}.v1`;
+        await bus.subscribe(target, `${topic}.letters`, async (delivered) => void got.push(delivered));
+        await bus.subscribe(
+          topic,
+          `${topic}.g`,
+          async () => {
+            throw thrown;
+          },
+          category === undefined ? undefined : { deadLetters: category },
+        );
+        for (const each of sent) await bus.publish(topic, each);
+        await vi.waitFor(() => expect(got).toHaveLength(sent.length), 10_000);
+        return { topic, environment, got };
+      };
+
+      test.each(["events", "commands", "intents"] as const)(
+        "is a dead letter of the %s",
+        async (category) => {
+          const { topic, got } = await letters(
+            [message("k", "häl\u0000lo", { correlation_id: "c1" })],
+            new TypeError("no such thing"),
+            category,
+          );
+          const [letter] = got;
+          expect(letter).toMatchObject({ key: "k", headers: { correlation_id: "c1", source: "the-source" } });
+          expect(JSON.parse(decode(letter!))).toEqual({
+            original_topic: topic,
+            original_message: {
+              key: "k",
+              value: "häl\u0000lo",
+              offset: expect.stringMatching(/^\d+$/),
+              partition: expect.any(Number),
+            },
+            failure_reason: "no such thing",
+            failure_timestamp: expect.stringMatching(/^\d{4}-.*Z$/),
+            correlation_id: "c1",
+            retry_count: 0,
+            error_type: "TypeError",
+          });
+        },
+      );
+
+      test("keeps a value that is not UTF-8, a tombstone and a message without a key", async () => {
+        const { got } = await letters(
+          [
+            { key: "bytes", value: Uint8Array.of(0xff, 0x00, 0xfe), headers: {} },
+            { key: "gone", value: null, headers: {} },
+            message(null, "no key"),
+          ],
+          "a text",
+        );
+        const byKey = new Map(got.map((letter) => [letter.key, JSON.parse(decode(letter))]));
+        expect(byKey.get("bytes").original_message).toMatchObject({
+          value: Buffer.from([0xff, 0x00, 0xfe]).toString("base64"),
+          value_encoding: "base64",
+        });
+        expect(byKey.get("gone").original_message.value).toBeNull();
+        expect(byKey.get(null)).toMatchObject({
+          failure_reason: "a text",
+          correlation_id: null,
+          original_message: { key: null, value: "no key" },
+        });
+      });
+
+      test("has the facts of the error that say more", async () => {
+        const facts = { correlation_id: "c9", retry_count: 4 };
+        const { got } = await letters([message("k", "x")], new RuntimeHostError("no", { facts }));
+        expect(JSON.parse(decode(got[0]!))).toMatchObject({ ...facts, error_type: "RuntimeHostError" });
+      });
+
+      test("is only logged where dead letters are off; one of the dead-letter topic itself always", async () => {
+        const environment = `env-${randomUUID()}`;
+        const quiet = await started({ environment, deadLetter: false });
+        const { bus } = await started({ environment });
+        const target = `${environment}.dlq.events.v1`;
+        let failures = 0;
+        const seen: string[] = [];
+        const fail = async (): Promise<void> => {
+          failures += 1;
+          throw new Error("cannot");
+        };
+        await quiet.bus.subscribe(quiet.topic, `${quiet.topic}.g`, fail);
+        await bus.subscribe(target, `${quiet.topic}.g`, async (delivered) => {
+          seen.push(decode(delivered));
+          throw new Error("not this one either");
+        });
+        await quiet.bus.publish(quiet.topic, message("k", "x"));
+        await vi.waitFor(() => expect(failures).toBe(1), 10_000);
+        await bus.publish(target, message("k", "first"));
+        await bus.publish(target, message("k", "second"));
+        await vi.waitFor(() => expect(seen).toContain("second"), 10_000);
+        expect(seen).toEqual(["first", "second"]);
+      });
+    });
+
+    test("a subscription that is ended with a signal aborts what runs, and waits for nothing else", async () => {
+      const { bus, topic } = await started();
+      const began = Promise.withResolvers<AbortSignal>();
+      const leave = await bus.subscribe(topic, `${topic}.g`, async (_delivered, signal) => {
+        began.resolve(signal);
+        await new Promise((_resolve, reject) => {
+          signal.addEventListener("abort", () => reject(new Error("gave up")));
+        });
+      });
+      await bus.publish(topic, message("k", "x"));
+      const signal = await began.promise;
+      const ending = new AbortController();
+      const left = leave(ending.signal);
+      expect(signal.aborted).toBe(false);
+      const reason = new Error("time is over");
+      ending.abort(reason);
+      await left;
+      expect(signal.reason).toBe(reason);
+    });
+
     test("a handler may publish, also to the topic it reads", async () => {
       const { bus, topic } = await started();
       const got: string[] = [];
-      await bus.subscribe(topic, "g", async (delivered) => {
+      await bus.subscribe(topic, `${topic}.g`, async (delivered) => {
         const text = decode(delivered);
         got.push(text);
         if (text === "ping") await bus.publish(topic, message(delivered.key, "pong"));
@@ -121,10 +275,10 @@ export function busSuite(name: string, makeBus: () => EventBus | Promise<EventBu
       const got = { left: [] as string[], stays: [] as string[] };
       const leave = await bus.subscribe(
         topic,
-        "a",
+        `${topic}.a`,
         async (delivered) => void got.left.push(decode(delivered)),
       );
-      await bus.subscribe(topic, "b", async (delivered) => void got.stays.push(decode(delivered)));
+      await bus.subscribe(topic, `${topic}.b`, async (delivered) => void got.stays.push(decode(delivered)));
       await bus.publish(topic, message("k", "one"));
       await vi.waitFor(() => expect(got.left).toEqual(["one"]));
       await leave();
@@ -139,7 +293,7 @@ export function busSuite(name: string, makeBus: () => EventBus | Promise<EventBu
       const began = Promise.withResolvers<undefined>();
       const gate = Promise.withResolvers<undefined>();
       let finished = false;
-      await bus.subscribe(topic, "g", async () => {
+      await bus.subscribe(topic, `${topic}.g`, async () => {
         began.resolve(undefined);
         await gate.promise;
         finished = true;
@@ -153,13 +307,13 @@ export function busSuite(name: string, makeBus: () => EventBus | Promise<EventBu
       await bus.close();
       expect(bus.health().healthy).toBe(false);
       await expect(bus.publish(topic, message("k", "y"))).rejects.toThrow(/closed/);
-      await expect(bus.subscribe(topic, "g", async () => undefined)).rejects.toThrow(/closed/);
+      await expect(bus.subscribe(topic, `${topic}.g`, async () => undefined)).rejects.toThrow(/closed/);
     });
 
     test("destroy aborts the running handler with its reason and does not wait for it", async () => {
       const { bus, topic } = await started();
       const began = Promise.withResolvers<AbortSignal>();
-      await bus.subscribe(topic, "g", async (_delivered, signal) => {
+      await bus.subscribe(topic, `${topic}.g`, async (_delivered, signal) => {
         began.resolve(signal);
         await new Promise(() => undefined);
       });
@@ -173,7 +327,7 @@ export function busSuite(name: string, makeBus: () => EventBus | Promise<EventBu
     });
 
     test("before it is started it takes nothing; starting twice is one start", async () => {
-      const bus = await makeBus();
+      const bus = makeBus();
       made.push(bus);
       expect(bus.health().healthy).toBe(false);
       await expect(bus.publish("t", message("k", "x"))).rejects.toThrow(/not started/);
@@ -186,7 +340,7 @@ export function busSuite(name: string, makeBus: () => EventBus | Promise<EventBu
     test.each(["", ".", "..", "a b", "ä", "x".repeat(250)])("%j is refused as a topic", async (topic) => {
       const { bus } = await started();
       await expect(bus.publish(topic, message("k", "x"))).rejects.toThrow(/topic/);
-      await expect(bus.subscribe(topic, "g", async () => undefined)).rejects.toThrow(/topic/);
+      await expect(bus.subscribe(topic, `${topic}.g`, async () => undefined)).rejects.toThrow(/topic/);
     });
   });
 }

@@ -1,0 +1,111 @@
+/**
+ * One client of the Kafka library, with the sockets it opened. Owns: loading the library, whether brokers are reached,
+ * cutting a client off, and the library's log lines. Does not own: what is sent (`kafka-producer.ts`, `kafka-reader.ts`).
+ *
+ * 1. A link that was cut opens nothing any more, and whatever the library still waits for ends within seconds: by
+ *    itself it would go on trying to connect, and with it the process.
+ */
+import { connect as connectTcp, isIP, type Socket } from "node:net";
+import { connect as connectTls } from "node:tls";
+import type { ISocketFactoryArgs, Kafka, KafkaConfig, LogEntry, RetryOptions } from "kafkajs";
+import type { Logger } from "../core/log.ts";
+
+export type Library = typeof import("kafkajs");
+
+/** What all links of one bus share. */
+export interface LinkOptions {
+  readonly library: Library;
+  readonly clientId: string;
+  readonly servers: readonly string[];
+  readonly security: Pick<KafkaConfig, "ssl" | "sasl">;
+  readonly log: Logger;
+}
+
+export const loadLibrary = async (): Promise<Library> => await import("kafkajs");
+
+/** For a machine that drops packets; one that refuses is noticed at once. */
+const connectionTimeoutMs = 3000;
+const requestTimeoutMs = 15_000;
+const keepAliveMs = 60_000;
+
+export class KafkaLink {
+  readonly kafka: Kafka;
+  readonly #sockets = new Set<Socket>();
+  readonly #connected = new Set<Socket>();
+  #unreachableSince: Date | undefined = new Date();
+  #isCut = false;
+
+  constructor({ library, clientId, servers, security, log }: LinkOptions, retry: RetryOptions) {
+    const write = libraryLog(log);
+    this.kafka = new library.Kafka({
+      clientId,
+      ...security,
+      // Without brokers the library gives up instead of trying the next one. (1)
+      brokers: () => (this.#isCut ? [] : [...servers]),
+      connectionTimeout: connectionTimeoutMs,
+      requestTimeout: requestTimeoutMs,
+      retry,
+      socketFactory: (target) => this.#open(target),
+      logCreator: () => (entry) => {
+        if (!this.#isCut) write(entry);
+      },
+    });
+  }
+
+  /** Since when no broker is connected; undefined while one is. */
+  get unreachableSince(): Date | undefined {
+    return this.#unreachableSince;
+  }
+
+  /** Closes every socket at once, for good. Idempotent. (1) */
+  cut(): void {
+    this.#isCut = true;
+    for (const socket of this.#sockets) socket.destroy(new Error("the event bus is closed"));
+  }
+
+  #open({ host, port, ssl, onConnect }: ISocketFactoryArgs): Socket {
+    if (this.#isCut) throw new Error("the event bus is closed");
+    const isSecure = Boolean(ssl);
+    const socket: Socket = isSecure
+      ? connectTls({ host, port, ...(isIP(host) === 0 && { servername: host }), ...ssl }, onConnect)
+      : connectTcp({ host, port }, onConnect);
+    socket.setKeepAlive(true, keepAliveMs);
+    this.#sockets.add(socket);
+    socket.once(isSecure ? "secureConnect" : "connect", () => {
+      this.#connected.add(socket);
+      this.#unreachableSince = undefined;
+    });
+    socket.once("close", () => {
+      this.#sockets.delete(socket);
+      if (this.#connected.delete(socket) && this.#connected.size === 0) this.#unreachableSince = new Date();
+    });
+    return socket;
+  }
+}
+
+/** One line for a text in this time: while brokers are away the library repeats itself many times a second. */
+const repeatAfterMs = 30_000;
+
+/** The library's lines, without stacks: its errors and warnings as warnings, now and then; the rest for debugging. */
+function libraryLog(log: Logger): (entry: LogEntry) => void {
+  const last = new Map<string, number>();
+  return ({ label, log: { message, broker, groupId, topic, error } }) => {
+    const fields = {
+      client: "kafkajs",
+      ...(broker !== undefined && { broker: broker as unknown }),
+      ...(groupId !== undefined && { group: groupId as unknown }),
+      ...(topic !== undefined && { topic: topic as unknown }),
+      ...(typeof error === "string" && { error }),
+    };
+    // What a broker answered is judged, and told, by whoever asked.
+    const isNoteworthy = (label === "ERROR" || label === "WARN") && !message.startsWith("Response ");
+    const now = performance.now();
+    if (!isNoteworthy || now - (last.get(message) ?? -Infinity) < repeatAfterMs) {
+      log.debug(fields, `Kafka: ${message}`);
+      return;
+    }
+    if (last.size > 100) last.clear();
+    last.set(message, now);
+    log.warn(fields, `Kafka: ${message}`);
+  };
+}

@@ -1,0 +1,321 @@
+import { describe, expect, test, vi } from "vitest";
+import { KafkaBus } from "../../src/bus/kafka.ts";
+import { describeWithKafka, kafkaServers } from "../services/index.ts";
+import { busSuite } from "../suites/bus.ts";
+import { makeBus, read, startedBus, text, uniqueTopic } from "./kafka.ts";
+
+const soon = { timeout: 15_000 };
+
+describeWithKafka("the Kafka bus", () => {
+  busSuite("kafka", (options) => new KafkaBus({ bootstrapServers: kafkaServers().split(","), ...options }));
+
+  describe("a new group", () => {
+    test("gets every message that is published once subscribing resolved, and none from before", async () => {
+      const topic = uniqueTopic();
+      const publisher = await startedBus();
+      await publisher.publish(topic, text("k", "before"));
+      for (let round = 0; round < 5; round += 1) {
+        const bus = await startedBus();
+        const got: string[] = [];
+        await bus.subscribe(topic, `${topic}.${round}`, async (message) => void got.push(read(message)));
+        const sent = Array.from({ length: 20 }, (_, index) => `${round} ${index}`);
+        await Promise.all(sent.map((value, index) => publisher.publish(topic, text(`k${index}`, value))));
+        await vi.waitFor(() => expect(got.toSorted()).toEqual(sent.toSorted()), soon);
+        await bus.close();
+      }
+    });
+
+    test("that a second member joins misses nothing that came while partitions moved", async () => {
+      const topic = uniqueTopic();
+      const [first, second, publisher] = [await startedBus(), await startedBus(), await startedBus()];
+      const got: string[] = [];
+      const take = async (message: { value: Uint8Array | null }): Promise<void> =>
+        void got.push(read(message));
+      await first.subscribe(topic, topic, take);
+      const sent: string[] = [];
+      let joined = false;
+      const joining = second.subscribe(topic, topic, take).then(() => (joined = true));
+      while (!joined) {
+        sent.push(`m${sent.length}`);
+        await publisher.publish(topic, text(`k${sent.length}`, sent.at(-1)!));
+      }
+      await joining;
+      await vi.waitFor(() => expect(new Set(got)).toEqual(new Set(sent)), soon);
+    });
+  });
+
+  test("keeps the order of each of 50 keys while 32 messages run at once, in any order across keys", async () => {
+    const topic = uniqueTopic();
+    const bus = await startedBus({ partitions: 4 });
+    const byKey = new Map<string, number[]>();
+    let running = 0;
+    let most = 0;
+    await bus.subscribe(topic, topic, async (message) => {
+      running += 1;
+      most = Math.max(most, running);
+      await new Promise((resolve) => setTimeout(resolve, Math.random() * 4));
+      byKey.set(message.key!, [...(byKey.get(message.key!) ?? []), Number(read(message))]);
+      running -= 1;
+    });
+    await Promise.all(
+      Array.from({ length: 2000 }, (_, index) => bus.publish(topic, text(`k${index % 50}`, String(index)))),
+    );
+    await vi.waitFor(() => expect([...byKey.values()].flat()).toHaveLength(2000), soon);
+    for (const order of byKey.values()) expect(order).toEqual(order.toSorted((a, b) => a - b));
+    expect(most).toBeGreaterThan(8);
+    expect(most).toBeLessThanOrEqual(32);
+  });
+
+  test("takes no more than it can hold while handlers are stuck, and all of it afterwards", async () => {
+    const topic = uniqueTopic();
+    const bus = await startedBus({ partitions: 1, concurrency: 10_000 });
+    const gate = Promise.withResolvers<undefined>();
+    let begun = 0;
+    let done = 0;
+    await bus.subscribe(topic, topic, async () => {
+      begun += 1;
+      await gate.promise;
+      done += 1;
+    });
+    const value = "x".repeat(1000);
+    for (let sent = 0; sent < 12_000; sent += 500) {
+      await Promise.all(Array.from({ length: 500 }, () => bus.publish(topic, text(null, value))));
+    }
+    await vi.waitFor(() => expect(begun).toBeGreaterThanOrEqual(2000), soon);
+    // The batches that were on their way when the limit was reached are taken.
+    expect(begun).toBeLessThan(8000);
+    gate.resolve(undefined);
+    await vi.waitFor(() => expect(done).toBe(12_000), soon);
+  });
+
+  describe("what was not handled", () => {
+    test("is delivered to the next member, from the first that was not done", async () => {
+      const topic = uniqueTopic();
+      const bus = await startedBus({ partitions: 1 });
+      const first = await startedBus();
+      const stuck = Promise.withResolvers<undefined>();
+      const begun: string[] = [];
+      await first.subscribe(topic, topic, async (message, signal) => {
+        begun.push(read(message));
+        if (read(message) !== "2") return;
+        await Promise.race([
+          stuck.promise,
+          new Promise((_, reject) => signal.addEventListener("abort", () => reject(new Error("stopped")))),
+        ]);
+      });
+      for (const value of ["1", "2", "3", "4"]) await bus.publish(topic, text(`k${value}`, value));
+      await vi.waitFor(() => expect(begun.toSorted()).toEqual(["1", "2", "3", "4"]), soon);
+      await first.destroy(new Error("killed"));
+      const again: string[] = [];
+      const second = await startedBus();
+      await second.subscribe(topic, topic, async (message) => void again.push(read(message)));
+      await bus.publish(topic, text("k5", "5"));
+      await vi.waitFor(() => expect(again).toContain("5"), soon);
+      // "1" may be there where the first died before it committed.
+      expect(again.filter((value) => value !== "1").toSorted()).toEqual(["2", "3", "4", "5"]);
+    });
+
+    test("what was handled before an orderly end is not delivered again, what ran until its end neither", async () => {
+      const topic = uniqueTopic();
+      const bus = await startedBus();
+      const got: string[] = [];
+      for (let round = 0; round < 4; round += 1) {
+        const member = await startedBus();
+        const leave = await member.subscribe(topic, topic, async (message) => {
+          await new Promise((resolve) => setTimeout(resolve, 20));
+          got.push(read(message));
+        });
+        await Promise.all(
+          Array.from({ length: 10 }, (_, index) =>
+            bus.publish(topic, text(`k${index}`, `${round} ${index}`)),
+          ),
+        );
+        await vi.waitFor(() => expect(got.length).toBeGreaterThan(round * 10), soon);
+        await (round % 2 === 0 ? leave() : member.close());
+      }
+      const last = await startedBus();
+      await last.subscribe(topic, topic, async (message) => void got.push(read(message)));
+      await vi.waitFor(() => expect(new Set(got).size).toBe(40), soon);
+      expect(got).toHaveLength(40);
+    });
+
+    test("a message that was aborted at the end of a subscription is no dead letter and comes again", async () => {
+      const topic = uniqueTopic();
+      const environment = topic.slice(5);
+      const bus = await startedBus({ environment });
+      const letters: string[] = [];
+      await bus.subscribe(
+        `${environment}.dlq.events.v1`,
+        topic,
+        async (message) => void letters.push(read(message)),
+      );
+      const began = Promise.withResolvers<undefined>();
+      const leave = await bus.subscribe(topic, topic, async (_message, signal) => {
+        began.resolve(undefined);
+        await new Promise((_, reject) =>
+          signal.addEventListener("abort", () => reject(new Error("stopped"))),
+        );
+      });
+      await bus.publish(topic, text("k", "again"));
+      await began.promise;
+      await leave(AbortSignal.abort(new Error("enough")));
+      const got: string[] = [];
+      await bus.subscribe(topic, topic, async (message) => void got.push(read(message)));
+      await vi.waitFor(() => expect(got).toEqual(["again"]), soon);
+      expect(letters).toEqual([]);
+    });
+  });
+
+  test("members that come and go lose no message, and keep the order of each key", async () => {
+    const topic = uniqueTopic();
+    const publisher = await startedBus({ partitions: 6 });
+    const seen = new Map<string, number[]>();
+    const join = async () => {
+      const bus = await startedBus();
+      await bus.subscribe(topic, topic, async (message) => {
+        await new Promise((resolve) => setTimeout(resolve, 1));
+        seen.set(message.key!, [...(seen.get(message.key!) ?? []), Number(read(message))]);
+      });
+      return bus;
+    };
+    const members = [await join()];
+    let sent = 0;
+    let publishing = true;
+    const load = (async () => {
+      while (publishing) {
+        await publisher.publish(topic, text(`k${sent % 20}`, String(sent)));
+        sent += 1;
+      }
+    })();
+    members.push(await join());
+    members.push(await join());
+    await members.shift()!.close();
+    members.push(await join());
+    await members.shift()!.destroy(new Error("killed"));
+    await members.shift()!.close();
+    publishing = false;
+    await load;
+    const all = Array.from({ length: sent }, (_, index) => index);
+    await vi.waitFor(
+      () => expect([...new Set([...seen.values()].flat())].toSorted((a, b) => a - b)).toEqual(all),
+      { timeout: 25_000 },
+    );
+    for (const order of seen.values()) {
+      // First deliveries, in publishing order; a message may come again.
+      const first = [...new Set(order)];
+      expect(first).toEqual(first.toSorted((a, b) => a - b));
+    }
+  }, 60_000);
+
+  describe("a topic that is absent", () => {
+    test("is made by whoever publishes first, with the partitions that were asked for", async () => {
+      const topic = uniqueTopic();
+      const bus = await startedBus({ partitions: 5 });
+      await bus.publish(topic, text("k", "x"));
+      const seen = new Set<number>();
+      const following = await bus.follow(topic, {
+        replay: true,
+        onMessages: (messages) => messages.forEach(({ partition }) => seen.add(partition)),
+      });
+      await Promise.all(
+        Array.from({ length: 100 }, (_, index) => bus.publish(topic, text(`k${index}`, "x"))),
+      );
+      await vi.waitFor(() => expect([...seen].toSorted()).toEqual([0, 1, 2, 3, 4]), soon);
+      await following.close();
+    });
+
+    test("is waited for by a follower that may not make it, told by health, and is no crash", async () => {
+      const topic = uniqueTopic();
+      const bus = await startedBus();
+      const got: string[] = [];
+      const following = bus.follow(topic, {
+        replay: true,
+        onMessages: (messages) => void got.push(...messages.map(read)),
+      });
+      await vi.waitFor(() => expect(bus.health().detail).toContain(`topic ${topic} does not exist`), soon);
+      expect(bus.health().healthy).toBe(false);
+      await (await startedBus()).publish(topic, text("k", "now"));
+      await (
+        await following
+      ).caughtUp;
+      await vi.waitFor(() => expect(got).toEqual(["now"]), soon);
+      expect(bus.health()).toEqual({ healthy: true, type: "kafka" });
+    });
+
+    test("that was deleted does not spoil publishing to others, and is made anew", async () => {
+      const [gone, other] = [uniqueTopic(), uniqueTopic()];
+      const bus = await startedBus();
+      await bus.publish(gone, text("k", "x"));
+      await bus.publish(other, text("k", "x"));
+      await deleteTopic(gone);
+      await bus.publish(other, text("k", "y"));
+      await bus.publish(gone, text("k", "y"));
+    });
+  });
+
+  test("waiting for a topic ends with the signal, and with the bus", async () => {
+    const bus = await startedBus();
+    const abort = new AbortController();
+    const options = { replay: true, onMessages: () => undefined };
+    const first = bus.follow(uniqueTopic(), options, abort.signal);
+    const second = bus.follow(uniqueTopic(), options);
+    const outcomes = Promise.allSettled([first, second]);
+    abort.abort(new Error("enough"));
+    await bus.close();
+    const [one, two] = await outcomes;
+    expect(one).toMatchObject({ status: "rejected", reason: { message: "enough" } });
+    expect(two).toMatchObject({ status: "rejected", reason: { message: "the event bus is closed" } });
+  });
+
+  test("a message that is larger than the topic takes is refused with the remedy; the next one goes through", async () => {
+    const topic = uniqueTopic();
+    const bus = await startedBus();
+    await bus.publish(topic, text("k", "x"));
+    await expect(bus.publish(topic, text("k", "x".repeat(2_000_000)))).rejects.toThrow(
+      /larger than the max message size.*raise max\.message\.bytes/,
+    );
+    await bus.publish(topic, text("k", "y"));
+    expect(bus.health().healthy).toBe(true);
+  });
+
+  test("a dead letter that would be too large leaves the value out and says so", async () => {
+    const topic = uniqueTopic();
+    const environment = topic.slice(5);
+    const bus = await startedBus({ environment });
+    const letters: { original_message: Record<string, unknown> }[] = [];
+    await bus.subscribe(`${environment}.dlq.events.v1`, topic, async (message) => {
+      letters.push(JSON.parse(read(message)));
+    });
+    await bus.subscribe(topic, topic, async () => {
+      throw new Error("cannot");
+    });
+    // In base64 it exceeds what the topic takes.
+    await bus.publish(topic, { key: "k", value: new Uint8Array(900_000).fill(0xff), headers: {} });
+    await vi.waitFor(() => expect(letters).toHaveLength(1), soon);
+    expect(letters[0]?.original_message).toMatchObject({ key: "k", value: null, value_omitted: true });
+  });
+
+  test("acks of 1 and of 0 publish as well", async () => {
+    const topic = uniqueTopic();
+    const got: string[] = [];
+    const bus = await startedBus({ acks: 1 });
+    await bus.subscribe(topic, topic, async (message) => void got.push(read(message)));
+    await bus.publish(topic, text("k", "one"));
+    await (await startedBus({ acks: 0 })).publish(topic, text("k", "none"));
+    await vi.waitFor(() => expect(got.toSorted()).toEqual(["none", "one"]), soon);
+  });
+
+  test("closing before it is started, and starting after that", async () => {
+    const bus = makeBus();
+    await bus.close();
+    await expect(bus.start()).rejects.toThrow(/closed/);
+  });
+});
+
+async function deleteTopic(topic: string): Promise<void> {
+  const { Kafka, logLevel } = await import("kafkajs");
+  const admin = new Kafka({ brokers: kafkaServers().split(","), logLevel: logLevel.NOTHING }).admin();
+  await admin.connect();
+  await admin.deleteTopics({ topics: [topic] });
+  await admin.disconnect();
+}

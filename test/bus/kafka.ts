@@ -1,0 +1,33 @@
+/** Buses on a real Kafka for tests, closed after the test that made them. */
+import { randomUUID } from "node:crypto";
+import { onTestFinished } from "vitest";
+import type { BusMessage, DeliveredMessage } from "../../src/bus/bus.ts";
+import { KafkaBus, type KafkaBusOptions } from "../../src/bus/kafka.ts";
+import { kafkaServers } from "../services/index.ts";
+
+export const text = (key: string | null, value: string): BusMessage => ({
+  key,
+  value: new TextEncoder().encode(value),
+  headers: {},
+});
+
+export const read = (message: Pick<DeliveredMessage, "value">): string =>
+  new TextDecoder().decode(message.value ?? new Uint8Array());
+
+export const uniqueTopic = (): string => `test.${randomUUID()}`;
+
+/** On the shared Kafka unless the options name another one. */
+export function makeBus(options: Partial<KafkaBusOptions> = {}): KafkaBus {
+  const bus = new KafkaBus({
+    ...options,
+    bootstrapServers: options.bootstrapServers ?? kafkaServers().split(","),
+  });
+  onTestFinished(() => bus.destroy(new Error("the test is over")));
+  return bus;
+}
+
+export async function startedBus(options: Partial<KafkaBusOptions> = {}): Promise<KafkaBus> {
+  const bus = makeBus(options);
+  await bus.start();
+  return bus;
+}
