@@ -4,10 +4,24 @@
  */
 import { isObject } from "../core/json.ts";
 
-/** Keys that do something: `true`, or the keys below that do. All others are informational. */
+/** Keys that do something: `true`, or the keys below that do, of each item in a list. All others are informational. */
 interface Effects {
   readonly [key: string]: true | Effects;
 }
+
+const toolEffects: Effects = {
+  operation: true,
+  tool_name: true,
+  title: true,
+  description: true,
+  input_schema: true,
+  output_schema: true,
+  annotations: { read_only: true, destructive: true, idempotent: true, open_world: true },
+  tags: true,
+  timeout_seconds: true,
+};
+
+const mcpEffects: Effects = { expose: true, ...toolEffects, tools: toolEffects };
 
 export const shortEffects: Effects = {
   name: true,
@@ -18,6 +32,7 @@ export const shortEffects: Effects = {
   tags: true,
   capability_tags: true,
   handler_version: true,
+  mcp: mcpEffects,
 };
 
 export const richEffects: Effects = {
@@ -51,6 +66,7 @@ export const richEffects: Effects = {
   handler_class: true,
   activation: { required_env: true },
   tags: true,
+  mcp: mcpEffects,
   metadata: {
     transport: {
       default_host: true,
@@ -68,6 +84,11 @@ export function keysWithoutEffect(data: Record<string, unknown>, effects: Effect
   return Object.entries(data).flatMap(([key, value]) => {
     const effect = Object.hasOwn(effects, key) ? effects[key] : undefined;
     if (effect === undefined) return [path + key];
-    return effect !== true && isObject(value) ? keysWithoutEffect(value, effect, `${path}${key}.`) : [];
+    if (effect === true) return [];
+    if (isObject(value)) return keysWithoutEffect(value, effect, `${path}${key}.`);
+    const items: readonly unknown[] = Array.isArray(value) ? value : [];
+    return items.flatMap((item, index) =>
+      isObject(item) ? keysWithoutEffect(item, effect, `${path}${key}[${index}].`) : [],
+    );
   });
 }

@@ -4,6 +4,7 @@
  * made of these.
  */
 import { z } from "zod";
+import { handlerMcpSchema } from "./handler-tools.ts";
 
 const text = z.string().trim().min(1);
 export const tagsSchema = z.union([z.null(), z.string(), z.array(z.string())]);
@@ -39,6 +40,7 @@ export const shortHandlerContractSchema = z
       .nullish(),
     handler_version: versionSchema.default({ major: 1, minor: 0, patch: 0 }),
     schema_version: z.union([z.string(), z.number(), z.looseObject({})]).nullish(),
+    mcp: handlerMcpSchema.optional(),
   })
   .describe("Handler contract, short form.");
 
@@ -135,6 +137,7 @@ export const richHandlerContractSchema = z
       })
       .nullish(),
     tags: tagsSchema.optional(),
+    mcp: handlerMcpSchema.optional(),
     metadata: z
       .looseObject({
         transport: transportSchema.nullish(),

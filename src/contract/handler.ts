@@ -19,6 +19,7 @@ import {
   type tagsSchema,
   type versionSchema,
 } from "./handler-schema.ts";
+import { readHandlerTools, withoutNullKeys, type HandlerTool, type ReadTools } from "./handler-tools.ts";
 
 export { handlerContractSchema } from "./handler-schema.ts";
 
@@ -61,7 +62,9 @@ export interface HandlerContract {
   readonly requiredEnv: readonly string[];
   /** What of the contract becomes handler configuration; the lowest layer of it. */
   readonly configDefaults: Readonly<Record<string, unknown>>;
-  /** Paths of keys that are accepted and have no effect. (1) */
+  /** Operations that are served as tools; none unless `mcp.expose`. */
+  readonly tools: readonly HandlerTool[];
+  /** Paths of keys that are accepted and have no effect, and what was mended. (1) */
   readonly informational: readonly string[];
 }
 
@@ -114,7 +117,8 @@ export function parseHandlerContract(data: unknown): HandlerContractResult {
       `keys of the short form (${short.join(", ")}) and of the rich form (${rich.join(", ")}) in one contract: keep those of one form`,
     ]);
   }
-  return rich.length > 0 ? parseRich(data) : parseShort(data);
+  const document = withoutNullKeys(data);
+  return rich.length > 0 ? parseRich(document) : parseShort(document);
 }
 
 function parseShort(data: Record<string, unknown>): HandlerContractResult {
@@ -145,6 +149,8 @@ function parseShort(data: Record<string, unknown>): HandlerContractResult {
       `no protocol_type can be made of the name ${shown(name)}: add protocol_type, 1 to 64 letters, digits, _ or -`,
     ]);
   }
+  const mcp = readHandlerTools(form.mcp, { protocolType: type.data });
+  if (mcp.problems.length > 0) return unservable(mcp.problems);
   return {
     ok: true,
     contract: {
@@ -160,7 +166,8 @@ function parseShort(data: Record<string, unknown>): HandlerContractResult {
       concurrency: "parallel_ok",
       requiredEnv: [],
       configDefaults: {},
-      informational: keysWithoutEffect(data, shortEffects),
+      tools: mcp.tools,
+      informational: [...keysWithoutEffect(data, shortEffects), ...mcp.notes],
     },
   };
 }
@@ -174,6 +181,12 @@ function parseRich(data: Record<string, unknown>): HandlerContractResult {
   const type = form.protocol_type ?? segments.at(segments.length > 2 ? -2 : -1) ?? form.handler_id;
   const retry = descriptor.retry_policy;
   const breaker = descriptor.circuit_breaker;
+  const mcp = readHandlerTools(form.mcp, {
+    protocolType: type,
+    ...(typeof form.description === "string" && { description: form.description }),
+    ...(typeof descriptor.timeout_ms === "number" && { timeoutMs: descriptor.timeout_ms }),
+  });
+  if (mcp.problems.length > 0) return unservable(mcp.problems);
   return {
     ok: true,
     contract: {
@@ -206,7 +219,8 @@ function parseRich(data: Record<string, unknown>): HandlerContractResult {
       concurrency: descriptor.concurrency_policy,
       requiredEnv: form.activation?.required_env ?? [],
       configDefaults: configDefaults(form),
-      informational: keysWithoutEffect(data, richEffects),
+      tools: mcp.tools,
+      informational: [...keysWithoutEffect(data, richEffects), ...mcp.notes],
     },
   };
 }
@@ -258,6 +272,12 @@ function refused(
   const lacking = missing.map((path) => `${path} is missing`);
   return invalid(wrong.length > 0 ? "003" : "004", [...wrong, ...lacking]);
 }
+
+const unservable = (problems: ReadTools["problems"]): HandlerContractResult =>
+  invalid(
+    problems.some(({ ambiguous }) => ambiguous) ? "040" : "003",
+    problems.map(({ message }) => message),
+  );
 
 const invalid = (number: string, problems: readonly string[]): HandlerContractResult => ({
   ok: false,

@@ -159,10 +159,29 @@ export async function readContractFile(directory: string, file: string): Promise
   return parseFound(await readContained(directory, file));
 }
 
+/**
+ * Parses a contract that is not a file, by the same rules.
+ *
+ * @param path where it came from, for messages
+ * @throws HandlerLoadError 002 (YAML, with line and column), 005
+ */
+export function parseContractText(path: string, text: string | Uint8Array): unknown {
+  const bytes = typeof text === "string" ? Buffer.from(text) : text;
+  if (bytes.length > maxFileBytes) throw tooLarge(path, bytes.length);
+  const parsed = parseYaml(bytes);
+  if (!parsed.ok) throw notYaml(path, parsed.problem);
+  return parsed.data;
+}
+
+const tooLarge = (path: string, bytes: number): HandlerLoadError =>
+  new HandlerLoadError("HANDLER_LOADER_005", `${path} has ${bytes} bytes, ${maxFileBytes} is the most`);
+
+const notYaml = (path: string, problem: string): HandlerLoadError =>
+  new HandlerLoadError("HANDLER_LOADER_002", `${path} is not valid YAML: ${problem}`);
+
 function parseFound(found: FoundFile): ScannedFile {
   const parsed = parseYaml(found.bytes);
-  if (!parsed.ok)
-    throw new HandlerLoadError("HANDLER_LOADER_002", `${found.path} is not valid YAML: ${parsed.problem}`);
+  if (!parsed.ok) throw notYaml(found.path, parsed.problem);
   return {
     path: found.path,
     file: found.file,
@@ -188,12 +207,7 @@ async function readUnder(root: string, file: string): Promise<FoundFile> {
     await using handle = await open(real, constants.O_RDONLY | constants.O_NONBLOCK);
     const facts = await handle.stat();
     if (!facts.isFile()) throw new HandlerLoadError("HANDLER_LOADER_007", `${path} is not a file`);
-    if (facts.size > maxFileBytes) {
-      throw new HandlerLoadError(
-        "HANDLER_LOADER_005",
-        `${path} has ${facts.size} bytes, ${maxFileBytes} is the most`,
-      );
-    }
+    if (facts.size > maxFileBytes) throw tooLarge(path, facts.size);
     const bytes = await handle.readFile();
     return { path, file: real, bytes, hash: createHash("sha256").update(bytes).digest("hex") };
   } catch (error) {

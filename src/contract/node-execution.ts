@@ -58,19 +58,23 @@ export async function checkExecution(
     checked = { kind: "local", module: module.file, export: execution.export ?? "default" };
   } else if (execution.kind === "onex") {
     checked = onexExecution(execution, problems);
+  } else if (execution.kind === "bus") {
+    checked = busExecution(execution, problems);
   } else {
     checked = restExecution(execution, problems);
   }
   return problems.length === before ? checked : undefined;
 }
 
-function onexExecution(
+/** The same for one kind, without looking anything up. */
+export function onexExecution(
   execution: Extract<ExecutionDocument, { kind: "onex" }>,
   problems: Problem[],
 ): NodeExecution {
-  const { endpoint, endpoints = [], path = "/" } = execution;
-  if (endpoint === undefined && endpoints.length === 0) {
-    problems.push({ path: [...here, "endpoint"], message: "is missing", missing: true });
+  const { endpoint, endpoints = [], service, path = "/" } = execution;
+  if (service !== undefined && (endpoint !== undefined || endpoints.length > 0)) {
+    const message = "names a service and endpoints; give one of them";
+    problems.push({ path: [...here, "service"], message });
   }
   if (endpoint !== undefined) checkUrl(endpoint, [...here, "endpoint"], problems, "base");
   for (const [index, url] of endpoints.entries())
@@ -82,6 +86,35 @@ function onexExecution(
     kind: "onex",
     endpoints: [...new Set([...(endpoint === undefined ? [] : [endpoint]), ...endpoints])],
     path: path.startsWith("/") ? path : `/${path}`,
+    ...(service !== undefined && { service }),
+  };
+}
+
+function busExecution(
+  execution: Extract<ExecutionDocument, { kind: "bus" }>,
+  problems: Problem[],
+): NodeExecution {
+  const { topic, reply_topic: replyTopic = `${topic}.replies`, key, operation } = execution;
+  for (const [name, value] of [
+    ["topic", topic],
+    ["reply_topic", replyTopic],
+  ] as const) {
+    if (/^(?!\.{1,2}$)[a-zA-Z0-9._-]{1,249}$/.test(value)) continue;
+    const message = "expected the name of a topic: 1 to 249 of a-z A-Z 0-9 . _ -";
+    problems.push({ path: [...here, name], message });
+  }
+  if (replyTopic === topic) {
+    problems.push({ path: [...here, "reply_topic"], message: "is the topic itself; name another one" });
+  }
+  if (operation !== undefined && !/^[^.\s]+\.\S+$/.test(operation)) {
+    problems.push({ path: [...here, "operation"], message: "expected <type>.<verb>, as in orders.create" });
+  }
+  return {
+    kind: "bus",
+    topic,
+    replyTopic,
+    ...(key !== undefined && { key }),
+    ...(operation !== undefined && { operation }),
   };
 }
 
@@ -99,7 +132,8 @@ const connectionHeaders = new Set([
   "upgrade",
 ]);
 
-function restExecution(
+/** As `onexExecution`. */
+export function restExecution(
   execution: Extract<ExecutionDocument, { kind: "rest" }>,
   problems: Problem[],
 ): NodeExecution {

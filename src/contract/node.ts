@@ -30,6 +30,11 @@ const onexExecution = z
     kind: z.literal("onex"),
     endpoint: text.optional().describe("Absolute http(s) URL of the service."),
     endpoints: z.array(text).optional().describe("Absolute http(s) URLs of the service's instances."),
+    service: text
+      .optional()
+      .describe(
+        "Without an endpoint: name of the service whose live instances are called, as Consul and registration events have it. Default: the service that claims the tool's name.",
+      ),
     path: z.string().optional().describe('Path below the endpoint. Default "/".'),
   })
   .describe("POST of the runtime's envelope to a service.");
@@ -51,10 +56,28 @@ const restExecution = z
   })
   .describe("Any HTTP API.");
 
-const executionKinds = ["local", "onex", "rest"] as const;
-const unavailableKinds = ["bus", "upstream"];
+const busExecution = z
+  .looseObject({
+    kind: z.literal("bus"),
+    topic: text.describe("Topic that the envelope is sent to: 1 to 249 of a-z A-Z 0-9 . _ -"),
+    reply_topic: text
+      .optional()
+      .describe('Topic that is read for the answer. Default: topic and ".replies".'),
+    key: text
+      .optional()
+      .describe(
+        "Key of the message; {name} is replaced by that argument. Default: another one for each call.",
+      ),
+    operation: text
+      .optional()
+      .describe("The envelope's operation, <type>.<verb>, where a runtime host answers."),
+  })
+  .describe("The runtime's envelope over the event bus.");
 
-const execution = z.discriminatedUnion("kind", [localExecution, onexExecution, restExecution], {
+const executionKinds = ["local", "onex", "rest", "bus"] as const;
+const unavailableKinds = ["upstream"];
+
+const execution = z.discriminatedUnion("kind", [localExecution, onexExecution, restExecution, busExecution], {
   error: (issue) => {
     const { input } = issue;
     const kind = typeof input === "object" && input !== null && "kind" in input ? input.kind : undefined;
@@ -71,7 +94,8 @@ const icon = z.looseObject({
   sizes: z.array(text).optional(),
 });
 
-const annotations = z
+/** Hints to clients, as every contract writes them. */
+export const annotations = z
   .looseObject({
     read_only: z.boolean().optional().describe("Changes nothing. Default false."),
     destructive: z.boolean().optional().describe("May destroy something. Default true."),
@@ -80,7 +104,8 @@ const annotations = z
   })
   .describe("Hints to clients. read_only and idempotent also permit retries.");
 
-const inputSchema = z.union([z.record(z.string(), z.unknown()), z.boolean()], {
+/** A tool's schema, as every contract writes it. */
+export const inputSchema = z.union([z.record(z.string(), z.unknown()), z.boolean()], {
   error: "expected a JSON Schema: an object",
 });
 
@@ -125,13 +150,20 @@ export const knownKeys = {
     local: Object.keys(localExecution.shape),
     onex: Object.keys(onexExecution.shape),
     rest: Object.keys(restExecution.shape),
+    bus: Object.keys(busExecution.shape),
   },
 } as const;
 
 /** Checked: module and URLs are absolute, variables expanded. */
 export type NodeExecution =
   | { readonly kind: "local"; readonly module: string; readonly export: string }
-  | { readonly kind: "onex"; readonly endpoints: readonly string[]; readonly path: string }
+  | {
+      readonly kind: "onex";
+      /** None: the live instances of a service. */
+      readonly endpoints: readonly string[];
+      readonly path: string;
+      readonly service?: string;
+    }
   | {
       readonly kind: "rest";
       readonly method: string;
@@ -140,6 +172,13 @@ export type NodeExecution =
       readonly headers?: Readonly<Record<string, string>>;
       readonly body?: JsonValue;
       readonly result?: string;
+    }
+  | {
+      readonly kind: "bus";
+      readonly topic: string;
+      readonly replyTopic: string;
+      readonly key?: string;
+      readonly operation?: string;
     };
 
 /** A node contract that is exposed as a tool, checked and complete. */

@@ -17,7 +17,7 @@ import { isObject } from "../core/json.ts";
 import { withoutInternals } from "../core/public-text.ts";
 import { failureResult, textResult, type ToolResult } from "../tools/call.ts";
 import type { Tool } from "../tools/tool.ts";
-import { addressRefused, connectTimeoutSeconds } from "./endpoints.ts";
+import { addressRefused, connectTimeoutSeconds } from "./pools.ts";
 import { AnswerTooLargeError, type HttpAnswer, type HttpHeaders } from "./exchange.ts";
 import { AddressRefusedError } from "./networks.ts";
 import type { Plan } from "./request.ts";
@@ -142,8 +142,8 @@ function messageOfBody({ body, headers }: HttpAnswer): string | undefined {
   return essence === "text/plain" ? shorten(text) : undefined;
 }
 
-/** What a service says about its own failure, in the members that services use for it. */
-function messageIn(value: unknown): string | undefined {
+/** What a service says about its own failure, in the members that services use for it; it is safe to show. */
+export function messageIn(value: unknown): string | undefined {
   if (typeof value === "string") return shorten(value);
   if (!isObject(value)) return undefined;
   for (const member of [value.error, value.message, value.detail, value.title, value.errors]) {

@@ -5,7 +5,7 @@
 import { abortable } from "../core/abort.ts";
 import { InfraUnavailableError, ToolNotFoundError, type OnexError } from "../core/errors.ts";
 import { failureResult, thrownResult, type CallTool, type ToolCall, type ToolResult } from "../tools/call.ts";
-import type { Snapshot } from "../tools/catalog.ts";
+import type { Snapshot } from "../tools/snapshot.ts";
 
 export class BorrowedExecutor {
   readonly #executor: { readonly call: CallTool };

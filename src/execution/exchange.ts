@@ -4,11 +4,12 @@
  *
  * 1. The promise settles once, and at once when the signal aborts, even while the request still waits for a socket.
  * 2. A body is never held beyond the limit: the request is aborted at the first byte too many.
+ * 3. As long as nothing of the request was handed to a socket, `sending.begun` is false: the service has not seen it.
  */
 import type { Dispatcher } from "undici";
 import { abortReason } from "../core/abort.ts";
 import { maxResultBytes } from "./result.ts";
-import type { Endpoint } from "./endpoints.ts";
+import type { OriginPool } from "./pools.ts";
 
 export interface HttpRequest {
   readonly method: string;
@@ -17,6 +18,11 @@ export interface HttpRequest {
   /** Names and values in turn. */
   readonly headers: string[];
   readonly body: string | null;
+}
+
+/** How far a request has come. (3) */
+export interface Sending {
+  begun: boolean;
 }
 
 export type HttpHeaders = Readonly<Record<string, string | readonly string[] | undefined>>;
@@ -38,16 +44,22 @@ export class AnswerTooLargeError extends Error {
 }
 
 /** Rejects with the signal's reason, an `AnswerTooLargeError`, or undici's error. */
-export function exchange(endpoint: Endpoint, request: HttpRequest, signal: AbortSignal): Promise<HttpAnswer> {
+export function exchange(
+  pool: OriginPool,
+  request: HttpRequest,
+  signal: AbortSignal,
+  sending: Sending,
+): Promise<HttpAnswer> {
   return new Promise((resolve, reject) => {
     if (signal.aborted) reject(abortReason(signal));
-    else new Exchange(endpoint, signal, resolve, reject).send(request);
+    else new Exchange(pool, signal, sending, resolve, reject).send(request);
   });
 }
 
 class Exchange implements Dispatcher.DispatchHandler {
-  readonly #endpoint: Endpoint;
+  readonly #pool: OriginPool;
   readonly #signal: AbortSignal;
+  readonly #sending: Sending;
   readonly #resolve: (answer: HttpAnswer) => void;
   readonly #reject: (error: Error) => void;
   readonly #chunks: Buffer[] = [];
@@ -58,23 +70,25 @@ class Exchange implements Dispatcher.DispatchHandler {
   #bytes = 0;
 
   constructor(
-    endpoint: Endpoint,
+    pool: OriginPool,
     signal: AbortSignal,
+    sending: Sending,
     resolve: (answer: HttpAnswer) => void,
     reject: (error: Error) => void,
   ) {
-    this.#endpoint = endpoint;
+    this.#pool = pool;
     this.#signal = signal;
+    this.#sending = sending;
     this.#resolve = resolve;
     this.#reject = reject;
   }
 
   send(request: HttpRequest): void {
     this.#signal.addEventListener("abort", this.#onAbort, { once: true });
-    this.#endpoint.outstanding++;
+    this.#pool.outstanding++;
     this.#isHead = request.method === "HEAD";
     // undici reports what it finds wrong with a request through onResponseError too.
-    this.#endpoint.pool.dispatch(request, this);
+    this.#pool.pool.dispatch(request, this);
   }
 
   readonly #onAbort = (): void => {
@@ -83,9 +97,11 @@ class Exchange implements Dispatcher.DispatchHandler {
     this.#controller?.abort(reason);
   };
 
+  /** There is a connection; the next thing that undici does is to write to it. */
   onRequestStart(controller: Dispatcher.DispatchController): void {
     this.#controller = controller;
     if (this.#signal.aborted) controller.abort(abortReason(this.#signal));
+    else this.#sending.begun = true; // (3)
   }
 
   onResponseStart(
@@ -122,6 +138,6 @@ class Exchange implements Dispatcher.DispatchHandler {
 
   #over(): void {
     this.#signal.removeEventListener("abort", this.#onAbort);
-    this.#endpoint.outstanding--;
+    this.#pool.outstanding--;
   }
 }

@@ -1,6 +1,6 @@
 /**
  * Executes calls. Owns the order of a call and its deadline. Does not own: how a kind of tool is run (`local.ts`,
- * `http.ts`), what a schema says (`validate.ts`).
+ * `http.ts`, `bus.ts`), what a schema says (`validate.ts`).
  *
  * 1. A call always resolves; whatever goes wrong is a value.
  * 2. A call settles at once when its caller goes, its time is over or the runtime ends, even where the tool ignores its
@@ -26,11 +26,11 @@ import {
   type ToolCall,
   type ToolResult,
 } from "../tools/call.ts";
-import type { Snapshot } from "../tools/catalog.ts";
+import type { Snapshot } from "../tools/snapshot.ts";
 import type { Execution, Tool } from "../tools/tool.ts";
+import { BusBackend, type BusRequester } from "./bus.ts";
 import { httpBackend, type HttpBackend } from "./http.ts";
 import { LocalBackend } from "./local.ts";
-import { targetOf } from "./request.ts";
 import { invalidArguments, Validators } from "./validate.ts";
 
 export interface ExecutorOptions {
@@ -40,8 +40,12 @@ export interface ExecutorOptions {
   readonly timeoutSeconds: number;
   /** CIDR networks that may be called. Default: all but link-local and metadata addresses, which never may. */
   readonly allowedNetworks?: readonly string[];
+  /** Carries the calls of kind `bus`, and is closed with the executor. Without one such a tool answers that it is missing. */
+  readonly bus?: BusRequester;
   readonly breaker?: BreakerOptions;
   readonly clock?: Clock;
+  /** Of the choice between instances. Default `Math.random`. */
+  readonly random?: () => number;
   readonly log?: Logger;
 }
 
@@ -56,6 +60,7 @@ export class Executor {
   readonly #log: Logger;
   readonly #validators = new Validators();
   readonly #http: HttpBackend;
+  readonly #bus: BusBackend;
   readonly #backends: Readonly<Record<Execution["kind"], Backend>>;
   /** One entry for each call under way. */
   readonly #running = new Set<End>();
@@ -68,16 +73,20 @@ export class Executor {
     this.#timeoutSeconds = options.timeoutSeconds;
     this.#log = options.log ?? silentLogger;
     this.#http = httpBackend({
+      snapshot: options.snapshot,
       ...(options.allowedNetworks && { allowedNetworks: options.allowedNetworks }),
       ...(options.breaker && { breaker: options.breaker }),
       ...(options.clock && { clock: options.clock }),
+      ...(options.random && { random: options.random }),
     });
+    this.#bus = new BusBackend(options.bus);
     const local = new LocalBackend(this.#log);
     this.#backends = {
       local,
       function: local,
       onex: this.#http,
       rest: this.#http,
+      bus: this.#bus,
     };
   }
 
@@ -91,10 +100,18 @@ export class Executor {
     return this.#http;
   }
 
-  /** False while a call of the tool would be refused because its target's breaker is open. */
+  /** False while a call of the tool would be refused: no instance is there, or the breakers of all are open. */
   available(tool: Tool): boolean {
-    const target = targetOf(tool);
-    return target === undefined || this.#http.circuitState(target)?.kind !== "open";
+    switch (tool.execution.kind) {
+      case "local":
+      case "function":
+        return true;
+      case "onex":
+      case "rest":
+        return this.#http.available(tool);
+      case "bus":
+        return this.#bus.available;
+    }
   }
 
   /** Looks the tool up, checks the arguments and runs it within its deadline. Never rejects. Bound. */
@@ -112,7 +129,7 @@ export class Executor {
   /** To be called after every new snapshot: frees what is held for tools and targets that are gone. */
   readonly onSnapshot = (snapshot: Snapshot): void => {
     this.#validators.retain(snapshot.tools);
-    this.#http.retain(snapshot.tools);
+    this.#http.retain(snapshot);
   };
 
   /** Refuses new calls, lets running ones finish, then frees everything. Idempotent. */

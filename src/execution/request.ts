@@ -33,35 +33,20 @@ export interface Plan {
 }
 
 /**
+ * @param base URL of the instance that is called; undefined where the execution is a whole URL
  * @throws ProtocolConfigurationError where the execution is not one that can be carried out
  */
-export function planOf(tool: Tool): Plan {
-  switch (tool.execution.kind) {
-    case "onex":
-      return onexPlan(tool, tool.execution);
-    case "rest":
-      return restPlan(tool, tool.execution);
-    default:
-      throw new ProtocolConfigurationError(`"${tool.name}" is not called over HTTP`);
-  }
+export function planOf(tool: Tool, base: string | undefined): Plan {
+  const { name, execution } = tool;
+  if (execution.kind === "onex" && base !== undefined) return onexPlan(tool, execution, base);
+  if (execution.kind === "rest") return restPlan(tool, execution, base);
+  throw new ProtocolConfigurationError(`"${name}" is not called over HTTP, or has no endpoint`);
 }
 
-/** The origin that calls of `tool` go to; undefined where there is none, or none that is valid. */
-export function targetOf({ execution }: Tool): string | undefined {
-  const url =
-    execution.kind === "rest" ? execution.url : execution.kind === "onex" ? execution.endpoints[0] : "";
-  try {
-    return originOf(url ?? "");
-  } catch {
-    return undefined;
-  }
-}
-
-function onexPlan(tool: Tool, execution: OnexExecution): Plan {
-  const endpoint = execution.endpoints[0];
-  if (endpoint === undefined) throw new ProtocolConfigurationError(`"${tool.name}" has no endpoint`);
-  const origin = originOf(endpoint);
-  const url = new URL(`${endpoint.replace(/\/+$/, "")}/${execution.path.replace(/^\/+/, "")}`);
+function onexPlan(tool: Tool, execution: OnexExecution, base: string): Plan {
+  const origin = originOf(base);
+  const below = execution.path.replace(/^\/+/, "");
+  const url = new URL(below === "" ? base : `${base.replace(/\/+$/, "")}/${below}`);
   const path = url.pathname + url.search;
   const metadata = JSON.stringify({ tool_name: tool.name, tool_version: tool.version });
   const set = new Set<string>();
@@ -96,13 +81,13 @@ const reservedHeaders = new Set([
   "upgrade",
 ]);
 
-function restPlan(tool: Tool, execution: RestExecution): Plan {
+function restPlan(tool: Tool, execution: RestExecution, base: string | undefined): Plan {
   const method = execution.method.toUpperCase();
   if (!methods.has(method))
     throw new ProtocolConfigurationError(
       `"${tool.name}": method must be one of ${[...methods].join(", ")}, got ${inspect(execution.method)}`,
     );
-  const url = parseUrl(execution.url);
+  const url = parseUrl(base === undefined ? execution.url : belowBase(tool, execution.url, base));
   const query = Object.entries(execution.query ?? {}).map(
     ([name, value]) => [name, parseValue(value, "the query")] as const,
   );
@@ -162,6 +147,16 @@ function restPlan(tool: Tool, execution: RestExecution): Plan {
   };
 }
 
+/** A service never says that its tool is to be called somewhere else than at its own instances. */
+function belowBase(tool: Tool, path: string, base: string): string {
+  if (path !== "" && !path.startsWith("/"))
+    throw new ProtocolConfigurationError(
+      `"${tool.name}": the url of a service's tool is a path that begins with "/", got ${inspect(path)}`,
+    );
+  // In its canonical form a path holds no braces: what looks like a placeholder in an instance's address is none.
+  return originOf(base) + new URL(base).pathname.replace(/\/+$/, "") + path;
+}
+
 /** Names of query parameters that the contract itself sends. */
 function queryNames(execution: RestExecution): ReadonlySet<string> {
   const [, search = ""] = execution.url.split(/[?#]/, 2);
@@ -216,8 +211,8 @@ function fixedHeaders(set: ReadonlySet<string>): readonly string[] {
   return headers;
 }
 
-/** Correlation and W3C trace context of one call, unless the contract has set it. */
-function traceHeaders({ correlationId: id, meta }: ToolCall, set: ReadonlySet<string>): string[] {
+/** Correlation and W3C trace context of one call, unless the contract has set it. Names and values in turn. */
+export function traceHeaders({ correlationId: id, meta }: ToolCall, set: ReadonlySet<string>): string[] {
   const headers: string[] = [];
   const add = (name: string, value: string): void => {
     if (!set.has(name)) headers.push(name, value);

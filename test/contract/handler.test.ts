@@ -46,6 +46,7 @@ describe("the short form", () => {
       concurrency: "parallel_ok",
       requiredEnv: [],
       configDefaults: {},
+      tools: [],
       informational: [],
     });
   });
@@ -129,6 +130,7 @@ describe("the rich form", () => {
       concurrency: "parallel_ok",
       requiredEnv: [],
       configDefaults: {},
+      tools: [],
       informational: [],
     });
   });
@@ -218,6 +220,7 @@ describe("the rich form", () => {
         required_tags: ["public"],
         excluded_tags: ["internal"],
       },
+      tools: [],
       informational: expect.any(Array),
     });
   });

@@ -255,6 +255,41 @@ describe("execution", () => {
     });
   });
 
+  test("onex: without endpoints the instances of a service are called, which may be named", async () => {
+    const named = await readExecution({ kind: "onex", service: "${SERVICE:-orders}", path: "/run" });
+    expect(named.contract?.execution).toEqual({
+      kind: "onex",
+      endpoints: [],
+      path: "/run",
+      service: "orders",
+    });
+    const unnamed = await readExecution({ kind: "onex" });
+    expect(unnamed.contract?.execution).toEqual({ kind: "onex", endpoints: [], path: "/" });
+  });
+
+  test("bus: a topic is enough; the reply topic is named after it", async () => {
+    const short = await readExecution({ kind: "bus", topic: "${TOPIC:-orders}.in" });
+    expect(short.contract?.execution).toEqual({
+      kind: "bus",
+      topic: "orders.in",
+      replyTopic: "orders.in.replies",
+    });
+    const whole = await readExecution({
+      kind: "bus",
+      topic: "a",
+      reply_topic: "b",
+      key: "{id}",
+      operation: "orders.create",
+    });
+    expect(whole.contract?.execution).toEqual({
+      kind: "bus",
+      topic: "a",
+      replyTopic: "b",
+      key: "{id}",
+      operation: "orders.create",
+    });
+  });
+
   test("rest: everything it can have", async () => {
     const execution = {
       kind: "rest",
@@ -271,10 +306,27 @@ describe("execution", () => {
 
   test.each([
     ["no kind", {}, "mcp.execution.kind: is missing"],
-    ["an unknown kind", { kind: "grpc" }, "expected one of local, onex, rest"],
-    ["the kind bus", { kind: "bus", topic: "t" }, "the kind bus is not available in this release"],
+    ["an unknown kind", { kind: "grpc" }, "expected one of local, onex, rest, bus"],
     ["the kind upstream", { kind: "upstream" }, "the kind upstream is not available in this release"],
-    ["onex without endpoint", { kind: "onex" }, "mcp.execution.endpoint: is missing"],
+    [
+      "onex with a service and an endpoint",
+      { kind: "onex", service: "orders", endpoint: "http://a" },
+      "mcp.execution.service: names a service and endpoints; give one of them",
+    ],
+    ["bus without topic", { kind: "bus" }, "mcp.execution.topic: is missing"],
+    [
+      "a topic with a slash",
+      { kind: "bus", topic: "a/b" },
+      "mcp.execution.topic: expected the name of a topic",
+    ],
+    ["the topic ..", { kind: "bus", topic: ".." }, "mcp.execution.topic: expected the name of a topic"],
+    [
+      "a topic too long for its replies",
+      { kind: "bus", topic: "t".repeat(245) },
+      "mcp.execution.reply_topic: expected the name of a topic",
+    ],
+    ["replies on the topic itself", { kind: "bus", topic: "a", reply_topic: "a" }, "is the topic itself"],
+    ["an operation without a verb", { kind: "bus", topic: "a", operation: "go" }, "expected <type>.<verb>"],
     ["a relative endpoint", { kind: "onex", endpoint: "/x" }, "absolute http or https URL"],
     ["another scheme", { kind: "rest", url: "file:///etc/passwd" }, "absolute http or https URL"],
     ["an endpoint with a query", { kind: "onex", endpoint: "http://a/?x=1" }, "neither query nor fragment"],

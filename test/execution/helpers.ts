@@ -1,14 +1,21 @@
 /** What the tests of this folder share: temporary folders, tools, snapshots, a service of the test's own. */
 import { mkdtempSync, rmSync, writeFileSync, mkdirSync } from "node:fs";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
-import type { AddressInfo } from "node:net";
+import { createServer as createTcpServer, type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { onTestFinished } from "vitest";
 import { Executor, type ExecutorOptions } from "../../src/execution/executor.ts";
 import type { ToolCall, ToolResult } from "../../src/tools/call.ts";
-import type { Snapshot } from "../../src/tools/catalog.ts";
-import type { Execution, RestExecution, Tool, ToolFunction } from "../../src/tools/tool.ts";
+import type { Snapshot } from "../../src/tools/snapshot.ts";
+import type {
+  Endpoint,
+  Execution,
+  OnexExecution,
+  RestExecution,
+  Tool,
+  ToolFunction,
+} from "../../src/tools/tool.ts";
 
 /** A folder with these files, gone when the test is over. `write` replaces or adds one. */
 export function folder(files: Readonly<Record<string, string>> = {}) {
@@ -139,4 +146,36 @@ export function json(response: ServerResponse, value: unknown, status = 200): vo
 export async function answerOf(reply: Reply, more: Partial<Tool> = {}) {
   const { origin } = await service(reply);
   return executorOf([onex(origin, "/run", more)]).call(callOf(), never);
+}
+
+export const endpoint = (url: string, weight = 1): Endpoint => ({ id: url, url, weight });
+
+/** The tool of a service with these instances. */
+export const served = (
+  urls: readonly string[],
+  more: Partial<Tool> = {},
+  execution: Execution = atRun,
+): Tool =>
+  toolOf(execution, { source: "consul", owner: "svc", endpoints: urls.map((url) => endpoint(url)), ...more });
+
+export const atRun: OnexExecution = { kind: "onex", endpoints: [], path: "/run" };
+
+/** An executor whose snapshot changes. */
+export function showing(tool: Tool, options: Partial<ExecutorOptions> = {}) {
+  let snapshot = snapshotOf(tool);
+  const executor = executorOf([], { snapshot: () => snapshot, ...options });
+  const show = (...tools: readonly Tool[]): void => {
+    snapshot = snapshotOf(...tools);
+    executor.onSnapshot(snapshot);
+  };
+  return { executor, show };
+}
+
+/** A port that refuses connections: it was free a moment ago. */
+export async function deadOrigin(): Promise<string> {
+  const server = createTcpServer();
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return `http://127.0.0.1:${port}`;
 }

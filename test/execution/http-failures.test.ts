@@ -9,16 +9,18 @@ import {
   InfraUnavailableError,
   RuntimeHostError,
 } from "../../src/core/errors.ts";
-import { answerOf, callOf, executorOf, json, never, onex, service, textOf, type Reply } from "./helpers.ts";
-
-/** A port that refuses connections: it was free a moment ago. */
-async function deadOrigin(): Promise<string> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return `http://127.0.0.1:${port}`;
-}
+import {
+  answerOf,
+  callOf,
+  deadOrigin,
+  executorOf,
+  json,
+  never,
+  onex,
+  service,
+  textOf,
+  type Reply,
+} from "./helpers.ts";
 
 describe("a service that does not answer", () => {
   test("and refuses the connection is a failure whose text has no address", async () => {

@@ -19,16 +19,16 @@ export const connectTimeoutSeconds = 5;
 /** The call's deadline (at most 300 s) is the limit that counts; this only ends what it could not. */
 const backstopMs = 310_000;
 
-export interface Endpoint {
+export interface OriginPool {
   readonly origin: string;
   readonly pool: Pool;
   /** Sent or waiting. */
   outstanding: number;
 }
 
-export class Endpoints {
+export class Pools {
   readonly #networks: Networks;
-  readonly #byOrigin = new Map<string, Endpoint>();
+  readonly #byOrigin = new Map<string, OriginPool>();
   #closed = false;
 
   constructor(networks: Networks) {
@@ -44,18 +44,23 @@ export class Endpoints {
    * @throws InfraUnavailableError where too many calls wait for this origin, or all is closed
    * @throws RuntimeHostError where its address may not be called
    */
-  get(origin: string, label: string): Endpoint {
-    let endpoint = this.#byOrigin.get(origin);
-    if (endpoint === undefined) {
+  get(origin: string, label: string): OriginPool {
+    let pool = this.#byOrigin.get(origin);
+    if (pool === undefined) {
       if (this.#closed) throw new InfraUnavailableError("The runtime is stopping.");
-      endpoint = this.#open(origin, label);
-      this.#byOrigin.set(origin, endpoint);
+      pool = this.#open(origin, label);
+      this.#byOrigin.set(origin, pool);
     }
-    if (endpoint.outstanding >= maxOutstanding)
+    if (pool.outstanding >= maxOutstanding)
       throw new InfraUnavailableError(`Too many calls wait for the service behind "${label}".`, {
         facts: { transport: "http", target: origin, retry_after_seconds: 1 },
       });
-    return endpoint;
+    return pool;
+  }
+
+  /** Calls sent to the origin or waiting for it. */
+  outstanding(origin: string): number {
+    return this.#byOrigin.get(origin)?.outstanding ?? 0;
   }
 
   /** Closes every pool whose origin is not wanted and gives these origins. (1) */
@@ -79,7 +84,7 @@ export class Endpoints {
     await Promise.allSettled(pools.map((pool) => pool.destroy(reason)));
   }
 
-  #open(origin: string, label: string): Endpoint {
+  #open(origin: string, label: string): OriginPool {
     const host = new URL(origin).hostname.replace(/^\[|\]$/g, "");
     // A literal address is connected to without a lookup.
     if (isIP(host) !== 0 && !this.#networks.allows(host)) throw addressRefused(origin, label);
