@@ -22,8 +22,16 @@ import {
 import { ProtocolConfigurationError } from "../core/errors.ts";
 import { isObject } from "../core/json.ts";
 import type { GatewayOptions } from "../gateway.ts";
+import { isTopicName } from "../bus/envelope.ts";
 import { isLoopback } from "../http/address.ts";
 import { defaultExcludedTags, defaultMaxTools } from "../tools/catalog.ts";
+import {
+  registerIssues,
+  registerSchema,
+  resolveRegister,
+  withoutEmptyKeys,
+  type RegisterConfig,
+} from "./mcp-register.ts";
 
 const text = (description: string): z.ZodString => z.string().min(1).meta({ description });
 const port = (minimum: number): z.ZodInt => z.int().min(minimum).max(65_535);
@@ -56,14 +64,38 @@ export const apiKeysSchema = z
 
 /** The mcp handler's section as it is written in YAML. */
 export const mcpSectionSchema = z.strictObject({
-  consul_host: text("Consul's host. Not contacted with dev_mode.").optional(),
-  consul_port: port(1).optional().meta({ description: "Consul's port. Not contacted with dev_mode." }),
+  consul_host: text("Host of the Consul agent. Not contacted with dev_mode.").optional(),
+  consul_port: port(1)
+    .optional()
+    .meta({ description: "Port of the Consul agent. Not contacted with dev_mode." }),
+  consul_scheme: z.enum(["http", "https"]).default("http").meta({ description: "How Consul is spoken to." }),
+  consul_token: text(
+    "ACL token for Consul: service:read, node:read, and key:read on the contracts.",
+  ).optional(),
+  consul_datacenter: text("Consul's datacenter; absent: the agent's own.").optional(),
+  consul_ca: text(
+    "File of the certificate authority that Consul's certificate is checked against.",
+  ).optional(),
   kafka_enabled: z.boolean().optional().meta({
     description: "Take tool registrations from the host's bus; an error where that bus is not Kafka.",
   }),
-  dev_mode: z.boolean().optional().meta({
+  registration_topics: z
+    .array(z.string().refine(isTopicName, { error: "a topic: 1 to 249 of a-z A-Z 0-9 . _ -" }))
+    .min(1)
+    .default(["node.registration.v1"])
+    .meta({ description: "Topics of registration events. Made if absent, where that is allowed." }),
+  registration_replay: z.boolean().default(true).meta({
     description:
-      "Tools from contracts only: neither Consul nor Kafka is contacted. Must be true in this release.",
+      "Read these topics from their beginning at start; false: only what is registered from then on.",
+  }),
+  registration_partitions: z
+    .int()
+    .min(1)
+    .max(1000)
+    .default(3)
+    .meta({ description: "Partitions of a registration topic that is made; it is compacted." }),
+  dev_mode: z.boolean().optional().meta({
+    description: "Tools from contracts and code only: neither Consul nor Kafka is contacted.",
   }),
   skip_server: z.boolean().default(false).meta({
     description: "Open no port and no source that needs a socket; the four keys above become optional.",
@@ -121,6 +153,9 @@ export const mcpSectionSchema = z.strictObject({
     .default([...defaultExcludedTags])
     .meta({ description: "A tool with any of these tags is kept out." }),
   contracts_dir: text("Folder of the tools' contracts; none: only tools registered in code.").optional(),
+  state_dir: text(
+    "Folder for the last good state of Consul and Kafka: it is served after a restart until they are reached. Made if absent.",
+  ).optional(),
   expose_node_types: texts.default([]).meta({
     description: "Node types served besides ORCHESTRATOR; a part of the type suffices, in any case.",
   }),
@@ -143,6 +178,7 @@ export const mcpSectionSchema = z.strictObject({
     .boolean()
     .default(false)
     .meta({ description: "Serve other addresses than loopback without authentication." }),
+  register: registerSchema.prefault({}),
 });
 
 type McpSection = z.output<typeof mcpSectionSchema>;
@@ -160,20 +196,15 @@ export interface McpConfig extends GatewayOptions {
   readonly port: number;
   readonly apiKeys: readonly ApiKey[];
   readonly allowUnauthenticated: boolean;
-  readonly consulHost?: string;
-  readonly consulPort?: number;
   /** True is an error where the host's bus is not Kafka. False when the key is absent. */
   readonly kafkaEnabled: boolean;
   readonly devMode?: boolean;
+  /** Where `enabled`: registers while there is a server, unless `consul` is absent. */
+  readonly register: RegisterConfig;
 }
 
 /** Keys of later releases. A value for one is refused: it would have no effect. (2) */
 const laterKeys: Readonly<Record<string, string>> = {
-  state_dir: "Keeping the catalog across restarts",
-  consul_scheme: "Consul discovery",
-  consul_token: "Consul discovery",
-  consul_datacenter: "Consul discovery",
-  consul_ca: "Consul discovery",
   upstreams: "Serving the tools of other MCP servers",
 };
 
@@ -206,6 +237,9 @@ export function parseMcpConfig(raw: unknown): McpConfig {
   return resolve(mcpSectionSchema.parse(prepare(raw).section));
 }
 
+/** Keys that a variable without a value, as in `${CONSUL_TOKEN:-}`, leaves unset. */
+const mayBeEmpty = ["consul_token", "consul_datacenter", "consul_ca", "state_dir"];
+
 /** Takes out keys without a value, and keys of later releases with their issues. */
 function prepare(raw: unknown): { section: unknown; later: ConfigIssue[] } {
   const later: ConfigIssue[] = [];
@@ -213,6 +247,8 @@ function prepare(raw: unknown): { section: unknown; later: ConfigIssue[] } {
   const section = withoutNulls(raw) as Record<string, unknown>;
   // A switch that is written but has no value may have been meant either way.
   if (raw.skip_server === null) section.skip_server = null;
+  for (const key of mayBeEmpty) if (section[key] === "") Reflect.deleteProperty(section, key);
+  if (section.register !== undefined) section.register = withoutEmptyKeys(section.register);
   for (const [key, feature] of Object.entries(laterKeys)) {
     if (!(key in section)) continue;
     if (!isEmpty(section[key])) {
@@ -238,13 +274,6 @@ function requiredKeyIssues(section: Record<string, unknown>): ConfigIssue[] {
 
 function crossIssues(section: Record<string, unknown>): ConfigIssue[] {
   const issues: ConfigIssue[] = [];
-  if (section.skip_server !== true && section.dev_mode === false) {
-    issues.push({
-      path: ["dev_mode"],
-      message:
-        "Config key 'dev_mode' is false, but Consul discovery is not part of this release: set dev_mode: true to serve tools from contracts.",
-    });
-  }
   const authenticated = Array.isArray(section.api_keys) && section.api_keys.length > 0;
   const { host } = section;
   if (
@@ -260,7 +289,7 @@ function crossIssues(section: Record<string, unknown>): ConfigIssue[] {
       message: `Config key 'host' is ${JSON.stringify(host)}, which other machines can reach, and there is no authentication: set api_keys, or allow_unauthenticated: true, or a loopback host.`,
     });
   }
-  return [...issues, ...apiKeyIssues(section.api_keys, ["api_keys"])];
+  return [...issues, ...apiKeyIssues(section.api_keys, ["api_keys"]), ...registerIssues(section)];
 }
 
 /** What the schema of one key cannot say: exactly one of key and sha256, no name twice. */
@@ -307,11 +336,43 @@ function resolve(section: McpSection): McpConfig {
     allowedOrigins: Object.freeze(section.allowed_origins),
     apiKeys: toApiKeys(section.api_keys),
     allowUnauthenticated: section.allow_unauthenticated,
-    ...(section.consul_host === undefined ? {} : { consulHost: section.consul_host }),
-    ...(section.consul_port === undefined ? {} : { consulPort: section.consul_port }),
+    ...discovery(section),
     kafkaEnabled: section.kafka_enabled ?? false,
     ...(section.dev_mode === undefined ? {} : { devMode: section.dev_mode }),
+    ...(section.state_dir === undefined ? {} : { stateDir: section.state_dir }),
+    register: resolveRegister(section.register, eventTopic(section)),
   });
+}
+
+/** Where registration events of our own go. */
+function eventTopic(section: McpSection): RegisterConfig["events"] {
+  const [topic] = section.registration_topics;
+  return topic === undefined ? undefined : { topic, partitions: section.registration_partitions };
+}
+
+/** Which sources outside the process are followed: none with dev_mode or without a server. */
+function discovery(section: McpSection): Pick<McpConfig, "consul" | "registrations"> {
+  const { consul_host: host, consul_port: port } = section;
+  if (section.skip_server || section.dev_mode !== false || host === undefined || port === undefined)
+    return {};
+  const { consul_token: token, consul_datacenter: datacenter, consul_ca: ca } = section;
+  return {
+    consul: Object.freeze({
+      host,
+      port,
+      scheme: section.consul_scheme,
+      ...(token !== undefined && { token }),
+      ...(datacenter !== undefined && { datacenter }),
+      ...(ca !== undefined && { ca }),
+    }),
+    ...(section.kafka_enabled === true && {
+      registrations: Object.freeze({
+        topics: Object.freeze(section.registration_topics),
+        replay: section.registration_replay,
+        partitions: section.registration_partitions,
+      }),
+    }),
+  };
 }
 
 /** Hashed: the keys themselves are not kept. (3) */
@@ -323,7 +384,8 @@ export function toApiKeys(entries: z.output<typeof apiKeysSchema>): readonly Api
   );
 }
 
-function isNetwork(value: string): boolean {
+/** True for CIDR networks and single addresses. */
+export function isNetwork(value: string): boolean {
   const [address = "", bits, ...rest] = value.split("/");
   if (isIP(address) === 0 || rest.length > 0) return false;
   if (bits === undefined) return true;

@@ -48,6 +48,7 @@ export function healthOf(state: State, now: number): HandlerHealth {
       kind: source.kind,
       state: source.state,
       age_seconds: source.ageSeconds,
+      ...(source.restoredFrom !== undefined && { restored_from: source.restoredFrom }),
       last_error: source.lastError?.slice(0, maxErrorText) ?? null,
     })),
     ...(report !== undefined && { load_report: report }),

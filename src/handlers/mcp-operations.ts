@@ -5,7 +5,7 @@ import { InfraUnavailableError, ProtocolConfigurationError, type ErrorFacts } fr
 import { isObject, typeName } from "../core/json.ts";
 import { definitionOf } from "../mcp/definition.ts";
 import type { CallTool, ContentBlock } from "../tools/call.ts";
-import type { Snapshot } from "../tools/catalog.ts";
+import type { Snapshot } from "../tools/snapshot.ts";
 import type { Envelope, HandlerDescription } from "../runtime/handler.ts";
 
 export const supportedOperations = ["mcp.list_tools", "mcp.call_tool", "mcp.describe"] as const;

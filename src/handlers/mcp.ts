@@ -9,6 +9,7 @@
  * 4. What was injected (registry, executor, bus) is used and stays open.
  */
 import { randomBytes } from "node:crypto";
+import { requireEventLog } from "../bus/bus.ts";
 import { abortable, abortReason, within } from "../core/abort.ts";
 import { monotonicClock, type Clock } from "../core/clock.ts";
 import {
@@ -44,6 +45,8 @@ export interface McpContainer extends Container {
   readonly registry?: Catalog;
   /** Executes the calls of tools in the catalog. */
   readonly executor?: { readonly call: CallTool };
+  /** Whether a server is opened. Default true; false: the sources are followed, and calls come through `gateway`. */
+  readonly listen?: boolean;
 }
 
 /** Seconds that closing sources and the executor may take after the calls have ended. */
@@ -104,7 +107,7 @@ export class HandlerMCP implements Handler {
       );
     }
     const parsed = parseMcpConfig(config);
-    this.#checkBus(parsed);
+    if (parsed.kafkaEnabled && !parsed.skipServer) requireEventLog(this.#container.bus);
     const { promise: done, resolve } = Promise.withResolvers<undefined>();
     const starting: Starting = { kind: "starting", abort: new AbortController(), done };
     this.#state = starting;
@@ -206,23 +209,15 @@ export class HandlerMCP implements Handler {
     return this.#state.kind === "draining" ? undefined : partsOf(this.#state)?.gateway;
   }
 
-  #checkBus(config: McpConfig): void {
-    if (!config.kafkaEnabled || config.skipServer) return;
-    const type = this.#container.bus?.health().type;
-    if (type === "kafka") return;
-    throw new ProtocolConfigurationError(
-      `Config key 'kafka_enabled' is true, but the host's event bus is ${type ?? "absent"}: set kafka_enabled: false, or run the host on Kafka.`,
-      { facts: { transport: "mcp", operation: "initialize" } },
-    );
-  }
-
   /** Opens everything, each part noted on `starting` before the next step can fail. (1) (2) */
   async #start(config: McpConfig, starting: Starting): Promise<Parts> {
     const { signal } = starting.abort;
-    const { registry, executor, env = {} } = this.#container;
+    const { registry, executor, bus, tools, listen: isServer = true, env = {} } = this.#container;
     const gateway = new Gateway(config, {
       ...(registry !== undefined && { registry }),
       ...(executor !== undefined && { executor }),
+      ...(bus !== undefined && { bus }),
+      ...(tools !== undefined && { handlerTools: tools }),
       env,
       log: this.#log,
       clock: this.#clock,
@@ -237,7 +232,7 @@ export class HandlerMCP implements Handler {
         );
     }
     await abortable(gateway.start(), signal);
-    if (!config.skipServer) await this.#serve(parts, signal);
+    if (isServer && !config.skipServer) await this.#serve(parts, signal);
     signal.throwIfAborted();
     return parts;
   }

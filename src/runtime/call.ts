@@ -19,37 +19,38 @@ import { Flights, SerialLane, type Hold, type Slots } from "./lanes.ts";
 export class HandlerCalls {
   readonly #handler: Handler;
   readonly #contract: HandlerContract;
-  readonly #slots: Slots;
   readonly #breaker: CircuitBreaker | undefined;
   readonly #lane: SerialLane;
   readonly #flights = new Flights<unknown>();
 
-  /** @param slots the host's, shared by all handlers */
-  constructor(handler: Handler, contract: HandlerContract, slots: Slots, clock: Clock) {
+  constructor(handler: Handler, contract: HandlerContract, clock: Clock) {
     this.#handler = handler;
     this.#contract = contract;
-    this.#slots = slots;
     this.#lane = new SerialLane(contract.protocolType);
     if (contract.breaker !== undefined) {
       this.#breaker = new CircuitBreaker(`handler ${contract.protocolType}`, contract.breaker, clock);
     }
   }
 
-  /** What the handler returns. Rejects with what it throws, at the deadline, or when `signal` aborts. */
-  async call(envelope: Envelope, signal: AbortSignal): Promise<unknown> {
+  /**
+   * What the handler returns. Rejects with what it throws, at the deadline, or when `signal` aborts.
+   *
+   * @param slots shared by all handlers
+   */
+  async call(envelope: Envelope, signal: AbortSignal, slots: Slots): Promise<unknown> {
     switch (this.#contract.concurrency) {
       case "parallel_ok":
-        return await this.#slots.run(() => this.#attempts(envelope, signal), signal);
+        return await slots.run(() => this.#attempts(envelope, signal), signal);
       case "serialized":
         // The slot is taken last: a queue before one handler must not hold slots that others could use.
         return await this.#lane.run(
-          (hold) => this.#slots.run(() => this.#attempts(envelope, signal, hold), signal),
+          (hold) => slots.run(() => this.#attempts(envelope, signal, hold), signal),
           signal,
         );
       case "singleflight":
         return await this.#flights.share(
           `${envelope.operation} ${canonical(envelope.payload)}`,
-          (shared) => this.#slots.run(() => this.#attempts(envelope, shared), shared),
+          (shared) => slots.run(() => this.#attempts(envelope, shared), shared),
           signal,
         );
     }

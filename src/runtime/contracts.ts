@@ -1,15 +1,17 @@
 /**
- * Which handlers there are. Owns: the two sources of handler contracts (shipped with a package, found in the contracts
- * directory), which of two wins, and the load report. Does not own: reading files (`contract/load.ts`), constructing
- * and running handlers (`host.ts`).
+ * Which handlers there are. Owns: the sources of handler contracts (shipped with a package, found in the contracts
+ * directory, kept elsewhere), which of them wins, and the load report. Does not own: reading files (`contract/load.ts`)
+ * or other stores, constructing and running handlers (`host.ts`).
  *
  * 1. The same files give the same handlers: of several contracts for one type the first by path counts.
- * 2. Every file that was looked at is in the report, with its outcome and the reason.
+ * 2. Every contract that was looked at is in the report, with its outcome and the reason.
+ * 3. A contract from elsewhere brings no code: its class comes from a package that is allowed, or is a shipped one.
  */
 import { realpath } from "node:fs/promises";
-import { dirname } from "node:path";
+import { dirname, join } from "node:path";
 import { parseHandlerContract, type HandlerContract } from "../contract/handler.ts";
 import {
+  parseContractText,
   readContractFile,
   reasonOf,
   scanContracts,
@@ -30,10 +32,18 @@ export interface BootstrapHandler {
   load(): Promise<HandlerClass>;
 }
 
+/** Contracts that are kept outside of this machine. */
+export interface RemoteContracts {
+  /** Begins their paths in the report: `consul:onex/contracts/handlers/orders`. */
+  readonly name: "consul";
+  /** The contracts that are there now, each with its whole key and its YAML as it is stored. */
+  read(): Promise<readonly { readonly path: string; readonly text: string | Uint8Array }[]>;
+}
+
 export interface HandlerSource {
   /**
-   * `bootstrap`: only handlers of the package; `contract`: only those of the contracts directory; `hybrid`: both, and
-   * for one type the contract wins.
+   * `bootstrap`: only handlers of the package; `contract`: only those of the contracts directory and of `remote`;
+   * `hybrid`: all. Of several for one type the contracts directory wins, then `remote`.
    */
   readonly mode: "bootstrap" | "contract" | "hybrid";
   /** In hybrid mode the bootstrap handler wins instead. */
@@ -46,6 +56,8 @@ export interface DiscoveryOptions {
   readonly contractsDir?: string;
   readonly handlerSource: HandlerSource;
   readonly bootstrap: readonly BootstrapHandler[];
+  /** Default: there are no others. */
+  readonly remote?: RemoteContracts;
   readonly allowedNamespaces: readonly string[];
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly importModule?: ImportModule;
@@ -89,10 +101,15 @@ export interface Discovery {
 
 const fileName = "handler_contract.yaml";
 
+/** In the order in which they win. */
+const origins = ["contract", "remote", "bootstrap"] as const;
+type Origin = (typeof origins)[number];
+
 interface Candidate {
   readonly path: string;
-  readonly file: string;
-  readonly origin: "bootstrap" | "contract";
+  /** Where packages of its class are looked for; absent: beside the runtime only. */
+  readonly file?: string;
+  readonly origin: Origin;
   readonly contract: HandlerContract;
 }
 
@@ -112,6 +129,9 @@ export async function discoverHandlers(options: DiscoveryOptions): Promise<Disco
     ...(mode === "bootstrap" || options.contractsDir === undefined
       ? []
       : await contractCandidates(options.contractsDir, entries, failed)),
+    ...(mode === "bootstrap" || options.remote === undefined
+      ? []
+      : await remoteCandidates(options.remote, options.contractsDir, entries, failed)),
   ];
   const own = new Map(options.bootstrap.map((handler) => [handler.handlerClass, () => handler.load()]));
   const handlers: FoundHandler[] = [];
@@ -126,7 +146,10 @@ export async function discoverHandlers(options: DiscoveryOptions): Promise<Disco
       continue;
     }
     try {
-      const Class = await loadHandlerClass(contract.handlerClass, candidate.file, { ...options, own });
+      const Class = await loadHandlerClass(contract.handlerClass, candidate.file, {
+        ...withoutDirectory(options, candidate.origin),
+        own,
+      });
       handlers.push({ type, contract, Class });
       entries.push(entry(candidate, "loaded"));
     } catch (thrown) {
@@ -137,6 +160,13 @@ export async function discoverHandlers(options: DiscoveryOptions): Promise<Disco
   }
   entries.sort((a, b) => (a.path < b.path ? -1 : a.path > b.path ? 1 : 0));
   return { handlers, failed, skipped, report: { directory: options.contractsDir ?? "", entries } };
+}
+
+/** (3) */
+function withoutDirectory(options: DiscoveryOptions, origin: Origin): DiscoveryOptions {
+  if (origin !== "remote") return options;
+  const { contractsDir: _, ...rest } = options;
+  return rest;
 }
 
 function bootstrapExpired(options: DiscoveryOptions): boolean {
@@ -192,9 +222,43 @@ async function contractCandidates(
   return candidates;
 }
 
+async function remoteCandidates(
+  remote: RemoteContracts,
+  contractsDir: string | undefined,
+  entries: LoadEntry[],
+  failed: Map<string, LoadFailure>,
+): Promise<Candidate[]> {
+  let documents;
+  try {
+    documents = await remote.read();
+  } catch (thrown) {
+    // Nobody knows which handlers are missing now, but some may be: the host is degraded.
+    addFailure(remote.name, thrown, entries, failed);
+    return [];
+  }
+  const candidates: Candidate[] = [];
+  // Packages of the project that the contracts directory belongs to.
+  const file = contractsDir === undefined ? {} : { file: join(contractsDir, fileName) };
+  for (const document of documents.toSorted((a, b) => (a.path < b.path ? -1 : 1))) {
+    const path = `${remote.name}:${document.path}`;
+    try {
+      addCandidate(
+        { ...file, path, data: parseContractText(path, document.text) },
+        "remote",
+        candidates,
+        entries,
+        failed,
+      );
+    } catch (thrown) {
+      addFailure(path, thrown, entries, failed);
+    }
+  }
+  return candidates;
+}
+
 function addCandidate(
-  scanned: ScannedFile,
-  origin: Candidate["origin"],
+  scanned: Pick<ScannedFile, "path" | "data"> & Partial<Pick<ScannedFile, "file">>,
+  origin: Origin,
   candidates: Candidate[],
   entries: LoadEntry[],
   failed: Map<string, LoadFailure>,
@@ -211,18 +275,24 @@ function addCandidate(
     addFailure(scanned.path, new HandlerLoadError("HANDLER_LOADER_040", reason), entries, failed); // (1)
     return;
   }
-  candidates.push({ path: scanned.path, file: scanned.file, origin, contract });
+  candidates.push({
+    path: scanned.path,
+    ...(scanned.file !== undefined && { file: scanned.file }),
+    origin,
+    contract,
+  });
 }
 
 /** One candidate per type; what another one replaced is reported as skipped. */
 function choose(candidates: readonly Candidate[], bootstrapWins: boolean, entries: LoadEntry[]): Candidate[] {
-  const winner = bootstrapWins ? "bootstrap" : "contract";
+  const rank = ({ origin }: Candidate): number =>
+    bootstrapWins && origin === "bootstrap" ? -1 : origins.indexOf(origin);
   return candidates.filter((candidate) => {
-    const rival = candidates.find(
-      (other) => other !== candidate && other.contract.protocolType === candidate.contract.protocolType,
-    );
-    if (rival === undefined || candidate.origin === winner) return true;
-    entries.push(entry(candidate, "skipped", `replaced by ${rival.path}`));
+    const [winner = candidate] = candidates
+      .filter((other) => other.contract.protocolType === candidate.contract.protocolType)
+      .sort((a, b) => rank(a) - rank(b));
+    if (winner === candidate) return true;
+    entries.push(entry(candidate, "skipped", `replaced by ${winner.path}`));
     return false;
   });
 }

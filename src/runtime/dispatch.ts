@@ -13,8 +13,10 @@ import {
 import type { Clock } from "../core/clock.ts";
 import { EnvelopeValidationError, UnknownHandlerTypeError } from "../core/errors.ts";
 import type { Logger } from "../core/log.ts";
-import type { HandlerCalls } from "./call.ts";
-import type { Idempotency } from "./idempotency.ts";
+import { HandlerCalls } from "./call.ts";
+import { Idempotency } from "./idempotency.ts";
+import { Slots } from "./lanes.ts";
+import type { ActiveHandler } from "./start.ts";
 
 export interface Route {
   /** `handler_id` of its answers. */
@@ -27,9 +29,35 @@ export interface DispatchParts {
   readonly routes: ReadonlyMap<string, Route>;
   /** Why a type that was expected has no route, by type. */
   readonly absent: ReadonlyMap<string, string>;
+  /** Calls of handlers at once. */
+  readonly slots: Slots;
   readonly idempotency: Idempotency;
   readonly clock: Clock;
   readonly log: Logger;
+}
+
+export interface DispatchOptions extends Pick<DispatchParts, "absent" | "clock" | "log"> {
+  readonly maxConcurrency: number;
+}
+
+/** Routes to these handlers, with nothing remembered and nothing running. */
+export function dispatchParts(
+  active: readonly ActiveHandler[],
+  { maxConcurrency, ...rest }: DispatchOptions,
+): DispatchParts {
+  const routeOf = ({ found, handler }: ActiveHandler): [string, Route] => [
+    found.type,
+    {
+      id: handler.handlerId ?? found.contract.id,
+      calls: new HandlerCalls(handler, found.contract, rest.clock),
+    },
+  ];
+  return {
+    routes: new Map(active.map(routeOf)),
+    slots: new Slots(maxConcurrency),
+    idempotency: new Idempotency(rest.clock),
+    ...rest,
+  };
 }
 
 /**
@@ -60,7 +88,7 @@ export async function dispatch(
   }
   const execute = async (): Promise<Answer> => {
     try {
-      const payload = await route.calls.call(envelope, signal);
+      const payload = await route.calls.call(envelope, signal, parts.slots);
       return successAnswer(envelope, payload, facts(route.id));
     } catch (thrown) {
       parts.log.warn(

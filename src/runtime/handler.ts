@@ -3,6 +3,7 @@ import type { EventBus } from "../bus/bus.ts";
 import type { Envelope } from "../bus/envelope.ts";
 import type { Clock } from "../core/clock.ts";
 import type { Logger } from "../core/log.ts";
+import type { ToolSource } from "../tools/source.ts";
 
 export type { Envelope } from "../bus/envelope.ts";
 
@@ -12,6 +13,11 @@ export interface Container {
   readonly log?: Logger;
   readonly clock?: Clock;
   readonly env?: Readonly<Record<string, string | undefined>>;
+  /**
+   * The operations of the other handlers that their contracts expose as tools, for a handler that serves tools. The host
+   * closes nothing of it: whoever starts it closes it.
+   */
+  readonly tools?: ToolSource;
 }
 
 export type HandlerConfig = Readonly<Record<string, unknown>>;

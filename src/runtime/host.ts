@@ -4,9 +4,11 @@
  *
  * 1. A start that fails closes what it had opened, last first, within `rollbackMs`, and rejects with one error.
  * 2. `start` and `stop` are idempotent; a host that has stopped or failed is not started again.
- * 3. While it drains, what the bus had delivered is answered and `handle` refuses.
+ * 3. While it drains, what the bus had delivered is answered and `handle` refuses. Where the bus keeps messages, those
+ *    without an answer at the end of it are left to the next process.
  * 4. Nothing that hangs makes `stop` take longer than the grace period and a second.
  */
+import type { Unsubscribe } from "../bus/bus.ts";
 import { errorAnswer, parseEnvelope, readEnvelope, type Answer } from "../bus/envelope.ts";
 import { abortable, within } from "../core/abort.ts";
 import { monotonicClock, type Clock } from "../core/clock.ts";
@@ -18,30 +20,34 @@ import {
   toOnexError,
 } from "../core/errors.ts";
 import type { Logger } from "../core/log.ts";
-import { HandlerCalls } from "./call.ts";
 import { discoverHandlers, failureText, type Discovery } from "./contracts.ts";
-import { dispatch, type DispatchParts } from "./dispatch.ts";
+import { dispatch, dispatchParts, type DispatchParts } from "./dispatch.ts";
 import type { Handler } from "./handler.ts";
 import { hostHealth, type HostHealth, type HostReadiness } from "./health.ts";
-import { Idempotency } from "./idempotency.ts";
 import { addressOf, answerMessage } from "./inbox.ts";
 import { Slots } from "./lanes.ts";
 import { checkOptions, type HostOptions } from "./options.ts";
 import { Pending } from "./pending.ts";
 import { startHandlers, type ActiveHandler } from "./start.ts";
 import { shutDownByPriority, shutDownInReverse } from "./stop.ts";
+import { serveTools, withdrawTools, type HandleEnvelope } from "./tools.ts";
 
 interface Live {
   readonly discovery: Discovery;
   readonly active: readonly ActiveHandler[];
   readonly failed: ReadonlyMap<string, string>;
   readonly parts: DispatchParts;
+  /**
+   * The same for calls of tools, with slots of their own: an envelope that calls a tool holds a slot while it waits for
+   * the tool, and must not wait for itself.
+   */
+  readonly toolParts: DispatchParts;
 }
 
 export type HostState =
   | { readonly kind: "idle" }
   | { readonly kind: "starting"; readonly done: Promise<void>; readonly abort: AbortController }
-  | { readonly kind: "running"; readonly live: Live; readonly unsubscribe: () => Promise<void> }
+  | { readonly kind: "running"; readonly live: Live; readonly unsubscribe: Unsubscribe }
   | { readonly kind: "draining" | "stopping"; readonly live: Live; readonly done: Promise<StopOutcome> }
   | { readonly kind: "stopped"; readonly outcome: StopOutcome }
   | { readonly kind: "failed"; readonly error: Error };
@@ -133,6 +139,14 @@ export class RuntimeHost {
    * @param input bytes or text as they came, or a value that was JSON
    */
   async handle(input: unknown, options: { readonly signal?: AbortSignal } = {}): Promise<Answer> {
+    return await this.#answer(input, (live) => live.parts, options.signal);
+  }
+
+  async #answer(
+    input: unknown,
+    partsOf: (live: Live) => DispatchParts,
+    signal: AbortSignal | undefined,
+  ): Promise<Answer> {
     const read =
       typeof input === "string" || input instanceof Uint8Array ? parseEnvelope(input) : readEnvelope(input);
     const state = this.#state;
@@ -140,9 +154,8 @@ export class RuntimeHost {
       const error = new InfraUnavailableError(`the host is ${state.kind}`, { retryable: true }); // (3)
       return errorAnswer(addressOf(read), error, { handlerId: null, processingTimeMs: 0 });
     }
-    const { signal } = options;
     const either = signal === undefined ? this.#abort.signal : AbortSignal.any([this.#abort.signal, signal]);
-    return await this.#pending.run(() => dispatch(state.live.parts, read, either));
+    return await this.#pending.run(() => dispatch(partsOf(state.live), read, either));
   }
 
   /** How the host is, soon: a handler that does not answer within `livenessCheckSeconds` counts as unhealthy. */
@@ -189,14 +202,29 @@ export class RuntimeHost {
         opened,
         signal,
       );
-      const live: Live = { discovery, ...started, parts: this.#dispatchParts(discovery, started) };
+      const { maxConcurrency } = this.#options;
+      const parts = dispatchParts(started.active, {
+        absent: new Map([...started.failed, ...discovery.skipped]),
+        maxConcurrency,
+        clock: this.#clock,
+        log: this.#log,
+      });
+      const toolParts = { ...parts, slots: new Slots(maxConcurrency) };
+      const live: Live = { discovery, ...started, parts, toolParts };
       const unsubscribe = await abortable(
-        bus.subscribe(inputTopic, consumerGroup, (message) =>
-          this.#pending.run(() => answerMessage(message, this.#options, live.parts, this.#abort.signal)),
+        bus.subscribe(
+          inputTopic,
+          consumerGroup,
+          (message, aborted) =>
+            this.#pending.run(() => answerMessage(message, this.#options, live.parts, aborted)),
+          { deadLetters: "commands" },
         ),
         signal,
       );
       this.#state = { kind: "running", live, unsubscribe };
+      const callTool: HandleEnvelope = (envelope, options) =>
+        this.#answer(envelope, (running) => running.toolParts, options.signal);
+      serveTools(live.active, callTool, this.#log);
       this.#logStart(live);
     } catch (thrown) {
       await this.#undo(opened, thrown);
@@ -219,30 +247,7 @@ export class RuntimeHost {
     }
   }
 
-  #dispatchParts(discovery: Discovery, started: Pick<Live, "active" | "failed">): DispatchParts {
-    const slots = new Slots(this.#options.maxConcurrency);
-    return {
-      routes: new Map(
-        started.active.map(({ found, handler }) => [
-          found.type,
-          {
-            id: handler.handlerId ?? found.contract.id,
-            calls: new HandlerCalls(handler, found.contract, slots, this.#clock),
-          },
-        ]),
-      ),
-      absent: new Map([...started.failed, ...discovery.skipped]),
-      idempotency: new Idempotency(this.#clock),
-      clock: this.#clock,
-      log: this.#log,
-    };
-  }
-
-  async #stop(
-    live: Live,
-    unsubscribe: () => Promise<void>,
-    done: Promise<StopOutcome>,
-  ): Promise<StopOutcome> {
+  async #stop(live: Live, unsubscribe: Unsubscribe, done: Promise<StopOutcome>): Promise<StopOutcome> {
     const { bus, shutdown } = this.#options;
     const inOrder = this.#stopInOrder(live, unsubscribe, done).catch((thrown: unknown) => {
       this.#log.error({ err: thrown }, `Stopping went wrong: ${messageOf(thrown)}`);
@@ -263,13 +268,9 @@ export class RuntimeHost {
     return outcome;
   }
 
-  async #stopInOrder(
-    live: Live,
-    unsubscribe: () => Promise<void>,
-    done: Promise<StopOutcome>,
-  ): Promise<void> {
+  async #stopInOrder(live: Live, unsubscribe: Unsubscribe, done: Promise<StopOutcome>): Promise<void> {
     const { bus, shutdown } = this.#options;
-    const drained = unsubscribe()
+    const drained = unsubscribe(this.#abort.signal)
       .catch((thrown: unknown) =>
         this.#log.error({ err: thrown }, `Unsubscribing failed: ${messageOf(thrown)}`),
       )
@@ -280,10 +281,11 @@ export class RuntimeHost {
         `${this.#pending.count} envelopes were pending after ${shutdown.drainTimeoutSeconds} s and are aborted`,
       );
     }
-    // Whatever still comes after this point is answered, with an error.
+    // What is pending after this point is answered, with an error, or left to the next process where the bus keeps it.
     this.#abort.abort(new InfraUnavailableError("the host is stopping", { retryable: true }));
     await within(drained, abortedAnswersMs);
     if (this.#state.kind === "draining") this.#state = { kind: "stopping", live, done };
+    withdrawTools(live.active);
     await shutDownByPriority(live.active, shutdown.handlerTimeoutSeconds * 1000, this.#log);
     await bus.close();
   }

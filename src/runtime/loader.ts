@@ -18,7 +18,7 @@ import type { Container, Handler, HandlerClass } from "./handler.ts";
 export type ImportModule = (path: string) => Promise<Readonly<Record<string, unknown>>>;
 
 export interface LoaderOptions {
-  /** What relative paths must stay inside; undefined: no relative path is accepted. */
+  /** What relative paths must stay inside; undefined: no path is accepted, only packages are. */
   readonly contractsDir?: string;
   /** Packages whose handlers may be loaded: `acme-handlers`, `@acme` (the scope), `@acme/handlers/sub`. */
   readonly allowedNamespaces: readonly string[];
@@ -38,12 +38,12 @@ const importPlain: ImportModule = async (target) =>
  * The export that a contract names.
  *
  * @param handlerClass `module#Export`
- * @param contractFile absolute path of the contract, links resolved
+ * @param contractFile absolute path of the contract, links resolved; packages are looked for beside it too
  * @throws HandlerLoadError 010, 011, 012, 013, or 006 where the export cannot be constructed
  */
 export async function loadHandlerClass(
   handlerClass: string,
-  contractFile: string,
+  contractFile: string | undefined,
   options: LoaderOptions,
 ): Promise<HandlerClass> {
   const own = options.own?.get(handlerClass);
@@ -110,11 +110,17 @@ function splitClass(handlerClass: string): { module: string; exportName: string 
 async function importFile(
   module: string,
   handlerClass: string,
-  contractFile: string,
+  contractFile: string | undefined,
   options: LoaderOptions,
 ): Promise<Readonly<Record<string, unknown>>> {
+  if (options.contractsDir === undefined || contractFile === undefined) {
+    throw failure(
+      "013",
+      `${handlerClass} is a path, and only a contract in the contracts directory may name one: install the module as a package that allowed_namespaces covers`,
+    );
+  }
   const outside = `${handlerClass} leads out of the contracts directory: keep the module inside it or install it as a package`;
-  if (options.contractsDir === undefined || isAbsolute(module)) throw failure("013", outside);
+  if (isAbsolute(module)) throw failure("013", outside);
   const root = await realpath(options.contractsDir);
   const path = resolve(dirname(contractFile), module);
   // Judged before the file system is asked, so that a message does not tell what exists elsewhere. (1)
@@ -140,7 +146,7 @@ async function importFile(
 async function importPackage(
   specifier: string,
   handlerClass: string,
-  contractFile: string,
+  contractFile: string | undefined,
   options: LoaderOptions,
 ): Promise<Readonly<Record<string, unknown>>> {
   const covered = [ownPackage, ...options.allowedNamespaces].some(
@@ -157,7 +163,7 @@ async function importPackage(
   } catch (thrown) {
     if (!isUnresolved(thrown, specifier)) throw thrown;
     // Not installed beside the runtime; perhaps beside the contract.
-    const nearContract = resolveFrom(contractFile, specifier);
+    const nearContract = contractFile === undefined ? undefined : resolveFrom(contractFile, specifier);
     if (nearContract !== undefined) return await imported(nearContract, handlerClass, importPlain);
     throw failure(
       "010",

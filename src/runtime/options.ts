@@ -4,7 +4,7 @@ import { isTopicName } from "../bus/envelope.ts";
 import type { Clock } from "../core/clock.ts";
 import { ProtocolConfigurationError } from "../core/errors.ts";
 import type { Logger } from "../core/log.ts";
-import type { BootstrapHandler, HandlerSource } from "./contracts.ts";
+import type { BootstrapHandler, HandlerSource, RemoteContracts } from "./contracts.ts";
 import type { ImportModule } from "./loader.ts";
 import type { Environment } from "./settings.ts";
 import type { HandlerSection } from "./start.ts";
@@ -15,10 +15,6 @@ export interface HostOptions {
   readonly inputTopic: string;
   readonly outputTopic: string;
   readonly consumerGroup: string;
-  readonly eventBus: {
-    /** First part of the dead-letter topic's name: `<environment>.dlq.commands.v1`. */
-    readonly environment: string;
-  };
   /** Started and closed by the host. */
   readonly bus: EventBus;
   /** By type. */
@@ -26,6 +22,8 @@ export interface HostOptions {
   readonly contractsDir?: string;
   readonly handlerSource: HandlerSource;
   readonly bootstrap: readonly BootstrapHandler[];
+  /** Handler contracts that are kept elsewhere. Default: there are none. */
+  readonly remote?: RemoteContracts;
   readonly allowedNamespaces: readonly string[];
   readonly shutdown: {
     readonly drainTimeoutSeconds: number;

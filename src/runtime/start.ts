@@ -11,6 +11,7 @@ import { failureText, type Discovery, type DiscoveryOptions, type FoundHandler }
 import type { Handler } from "./handler.ts";
 import { constructHandler } from "./loader.ts";
 import { handlerConfig } from "./settings.ts";
+import { HandlerTools } from "./tools.ts";
 
 /** One handler's part of the configuration. */
 export interface HandlerSection {
@@ -32,6 +33,8 @@ export interface ActiveHandler {
   readonly found: FoundHandler;
   readonly handler: Handler;
   readonly required: boolean;
+  /** What it is given of the other handlers' tools. */
+  readonly tools: HandlerTools;
 }
 
 export interface StartedHandlers {
@@ -100,11 +103,13 @@ async function startHandler(
   signal: AbortSignal,
 ): Promise<void> {
   const { type, contract } = found;
+  const tools = new HandlerTools(options.clock);
   const handler = constructHandler(found.Class, contract.handlerClass, {
     bus: options.bus,
     log: options.log.child({ handler: type }),
     clock: options.clock,
     env: options.env,
+    tools,
   });
   const config = handlerConfig(
     type,
@@ -113,7 +118,7 @@ async function startHandler(
     sectionOf(options, type)?.config,
     options.env,
   );
-  const active: ActiveHandler = { found, handler, required };
+  const active: ActiveHandler = { found, handler, required, tools };
   opened.push(active);
   try {
     await abortable((async () => await handler.initialize(config))(), signal);
@@ -153,6 +158,9 @@ function whereLooked(options: StartOptions, discovery: Discovery): string {
     ...(mode === "bootstrap" || options.contractsDir === undefined
       ? []
       : [`handler_contract.yaml below ${options.contractsDir}`]),
+    ...(mode === "bootstrap" || options.remote === undefined
+      ? []
+      : [`the contracts in ${options.remote.name}`]),
   ];
   const broken = discovery.report.entries.filter((entry) => entry.outcome === "failed");
   const also =

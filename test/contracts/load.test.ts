@@ -7,6 +7,7 @@ import { expect, it } from "vitest";
 import { parse } from "yaml";
 import { scanNodes } from "../../src/contract/node-scan.ts";
 import { loadModule } from "../../src/execution/modules.ts";
+import { HandlerHttp } from "../../src/handlers/http.ts";
 import { HandlerMCP } from "../../src/handlers/mcp.ts";
 import { discoverHandlers } from "../../src/runtime/contracts.ts";
 import { constructHandler } from "../../src/runtime/loader.ts";
@@ -55,9 +56,10 @@ it("every shipped handler contract is loaded, and its class makes a handler", as
   ]);
   expect(made).toEqual([
     ["greeting", "greeting"],
+    ["http", "infra_handler"],
     ["mcp", "infra_handler"],
   ]);
-  expect(handlers[1]?.Class).toBe(HandlerMCP);
+  expect(handlers.slice(1).map(({ Class }) => Class)).toEqual([HandlerHttp, HandlerMCP]);
 });
 
 it("the first line of every shipped YAML file points to the schema that describes it", async () => {

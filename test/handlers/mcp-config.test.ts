@@ -43,7 +43,7 @@ describe("the four required keys", () => {
   test("with skip_server they may be absent", () => {
     const config = parseMcpConfig({ skip_server: true });
     expect(config.skipServer).toBe(true);
-    expect(config.consulHost).toBeUndefined();
+    expect(config.consul).toBeUndefined();
   });
 });
 
@@ -74,8 +74,6 @@ test("the defaults", () => {
     allowedOrigins: [],
     apiKeys: [],
     allowUnauthenticated: false,
-    consulHost: "localhost",
-    consulPort: 8500,
     kafkaEnabled: false,
     devMode: true,
   });
@@ -90,6 +88,8 @@ test.each([
   ["max_tools", 100_001, "at most 100000"],
   ["page_size", 1001, "at most 1000"],
   ["max_sessions", 0, "at least 1"],
+  ["registration_partitions", 0, "at least 1"],
+  ["registration_topics", ["a b"], "a topic: 1 to 249 of a-z A-Z 0-9 . _ -"],
   ["session_ttl_seconds", 0, "at least 1"],
   ["path", "mcp", "a path such as /mcp that is none of the server's own routes"],
   ["path", "/mcp/tools", "a path such as /mcp that is none of the server's own routes"],
@@ -108,19 +108,51 @@ test("an unknown key is refused and the nearest known one named", () => {
   expect(messagesOf({ ...required, something_else: 1 })).toEqual(["Unknown config key 'something_else'."]);
 });
 
-test("dev_mode false is refused while there is no Consul discovery, but not with skip_server", () => {
-  expect(messagesOf({ ...required, dev_mode: false })[0]).toContain("set dev_mode: true");
-  expect(messagesOf({ skip_server: true, dev_mode: false })).toEqual([]);
+describe("what is followed outside the process", () => {
+  const live = { ...required, dev_mode: false };
+
+  test("nothing with dev_mode or skip_server, whatever else is set", () => {
+    for (const section of [required, { ...live, skip_server: true }]) {
+      const config = parseMcpConfig({ ...section, kafka_enabled: true, consul_token: "t", state_dir: "s" });
+      expect(config.consul).toBeUndefined();
+      expect(config.registrations).toBeUndefined();
+    }
+  });
+
+  test("Consul as its keys say", () => {
+    expect(parseMcpConfig(live).consul).toEqual({ host: "localhost", port: 8500, scheme: "http" });
+    const keys = { consul_scheme: "https", consul_token: "t", consul_datacenter: "dc2", consul_ca: "ca.pem" };
+    expect(parseMcpConfig({ ...live, ...keys }).consul).toEqual({
+      host: "localhost",
+      port: 8500,
+      scheme: "https",
+      token: "t",
+      datacenter: "dc2",
+      ca: "ca.pem",
+    });
+  });
+
+  test("registration events where kafka_enabled says so, from the topic's beginning", () => {
+    expect(parseMcpConfig(live).registrations).toBeUndefined();
+    expect(parseMcpConfig({ ...live, kafka_enabled: true }).registrations).toEqual({
+      topics: ["node.registration.v1"],
+      replay: true,
+      partitions: 3,
+    });
+  });
+
+  test.each(["state_dir", "consul_token", "consul_datacenter", "consul_ca"])("an empty %s is none", (key) => {
+    expect(messagesOf({ ...live, [key]: "" })).toEqual([]);
+    expect(parseMcpConfig({ ...live, [key]: "" })).toEqual(parseMcpConfig(live));
+  });
 });
 
-test.each(["state_dir", "consul_scheme", "consul_token", "consul_datacenter", "consul_ca", "upstreams"])(
-  "%s is refused while it has no effect, unless it is empty",
-  (key) => {
-    const value = key === "upstreams" ? { a: {} } : "x";
-    expect(messagesOf({ ...required, [key]: value })[0]).toContain(`Config key '${key}' has no effect`);
-    for (const empty of ["", null, {}]) expect(messagesOf({ ...required, [key]: empty })).toEqual([]);
-  },
-);
+test("upstreams is refused while it has no effect, unless it is empty", () => {
+  expect(messagesOf({ ...required, upstreams: { a: {} } })[0]).toContain(
+    "Config key 'upstreams' has no effect",
+  );
+  for (const empty of ["", null, {}]) expect(messagesOf({ ...required, upstreams: empty })).toEqual([]);
+});
 
 describe("another address than loopback", () => {
   test.each(["0.0.0.0", "::", "192.168.1.5", "example.com"])("%s needs keys or a word", (host) => {

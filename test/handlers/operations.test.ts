@@ -275,7 +275,6 @@ describe("execute", () => {
       inputTopic: "requests",
       outputTopic: "responses",
       consumerGroup: "test",
-      eventBus: { environment: "test" },
       bus,
       handlers: { mcp: { config: { skip_server: true } } },
       handlerSource: { mode: "bootstrap", allowBootstrapOverride: false },

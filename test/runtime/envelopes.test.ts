@@ -139,7 +139,10 @@ describe("an envelope on the bus", () => {
     await using contracts = await Contracts.make();
     await contracts.handler("greet", { execute: () => "the value" });
     const { log, lines } = collectingLog();
-    await using host = await startedHost(contracts, { log, eventBus: { environment: "stage" } });
+    await using host = await startedHost(contracts, {
+      log,
+      bus: new MemoryBus({ environment: "stage", log }),
+    });
     const answer = await host.host.handle({ operation: "greet.hello", correlation_id: "c-1" });
     await host.send(answer, "k");
     await vi.waitFor(() => expect(host.bus.history("stage.dlq.commands.v1")).toHaveLength(1));
@@ -198,7 +201,9 @@ describe("an envelope on the bus", () => {
       "A dead letter could not be published: no such topic",
     );
     // The bus knows as well: it decides whether the message is delivered again.
-    expect(lines.map((line) => line.message)).toContain("A message handler failed: no such topic");
+    expect(lines.map((line) => line.message)).toContain(
+      "A message handler failed: its answer could not be published to lost: no such topic",
+    );
   });
 });
 

@@ -99,14 +99,16 @@ export interface TestHost extends AsyncDisposable {
 
 /** A host on these contracts, not started. Disposing stops it. */
 export function makeHost(contracts: Contracts | undefined, more: Partial<HostOptions> = {}): TestHost {
-  const bus = more.bus instanceof MemoryBus ? more.bus : new MemoryBus();
+  const bus =
+    more.bus instanceof MemoryBus
+      ? more.bus
+      : new MemoryBus({ environment: "test", source: "test-host", ...(more.log && { log: more.log }) });
   const host = new RuntimeHost({
     name: "test-host",
     version: "1.2.3",
     inputTopic: "requests",
     outputTopic: "responses",
     consumerGroup: "test",
-    eventBus: { environment: "test" },
     bus,
     handlers: {},
     ...(contracts !== undefined && { contractsDir: contracts.dir }),
