@@ -15,7 +15,11 @@ import { toOnexError, type OnexError } from "./core/errors.ts";
 import type { Logger } from "./core/log.ts";
 import { version } from "./core/version.ts";
 import type { LoadReport } from "./contract/load.ts";
-import { ContractSource } from "./discovery/contracts.ts";
+import type { EventBus } from "./bus/bus.ts";
+import { BusRequests } from "./bus/request.ts";
+import type { ContractSource } from "./discovery/contracts.ts";
+import { makeSources, type Sources, type SourcesOptions } from "./discovery/sources.ts";
+import { Sync } from "./discovery/sync.ts";
 import { BorrowedExecutor } from "./execution/borrowed.ts";
 import { Executor } from "./execution/executor.ts";
 import { isLoopback } from "./http/address.ts";
@@ -31,11 +35,12 @@ import type { ServerDeps } from "./mcp/server.ts";
 import type { CallTool } from "./tools/call.ts";
 import { Catalog } from "./tools/catalog.ts";
 import { toolFromCode } from "./tools/define.ts";
+import type { Explanation } from "./tools/explain.ts";
 import type { SourceStatus, ToolSource } from "./tools/source.ts";
 import type { ToolDefinition, ToolFunction } from "./tools/tool.ts";
 
 /** The part of the MCP handler's configuration that the gateway needs; its schema has the ranges. */
-export interface GatewayOptions {
+export interface GatewayOptions extends SourcesOptions {
   readonly host: string;
   /** Path of the MCP endpoint. */
   readonly path: string;
@@ -50,9 +55,8 @@ export interface GatewayOptions {
   readonly maxTools: number;
   readonly requiredTags: readonly string[];
   readonly excludedTags: readonly string[];
-  /** Absent: only tools registered in code. */
-  readonly contractsDir?: string;
-  readonly exposeNodeTypes: readonly string[];
+  /** Where the last good state of Consul and of the events is kept. Absent: nowhere. */
+  readonly stateDir?: string;
   readonly allowedNetworks: readonly string[];
   readonly allowedHosts: readonly string[];
   readonly allowedOrigins: readonly string[];
@@ -64,6 +68,10 @@ export interface GatewayParts {
   /** Used and left open when given; made and closed here when not. */
   readonly registry?: Catalog;
   readonly executor?: { readonly call: CallTool };
+  /** Closed by its owner. */
+  readonly bus?: EventBus;
+  /** Tools of others in this process: the host's handlers. Closed here. */
+  readonly handlerTools?: ToolSource;
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly log: Logger;
   readonly clock: Clock;
@@ -99,7 +107,7 @@ export class Gateway {
   readonly #executor: Executor | BorrowedExecutor;
   readonly #stopFreeing: (() => void) | undefined;
   readonly #contracts: ContractSource | undefined;
-  readonly #sources: readonly ToolSource[];
+  readonly #sync: Sync;
   /** Keeps our records in a shared catalog apart from those of others. */
   readonly #owner = randomUUID();
   #front: Front | undefined;
@@ -108,30 +116,38 @@ export class Gateway {
   constructor(options: GatewayOptions, parts: GatewayParts) {
     this.#options = options;
     this.#parts = parts;
-    this.catalog = parts.registry ?? new Catalog({ ...options, log: parts.log });
+    this.catalog = parts.registry ?? new Catalog({ ...options, log: parts.log, clock: parts.clock });
     if (parts.executor === undefined) {
       const executor = this.#makeExecutor();
       this.#executor = executor;
-      this.#stopFreeing = this.catalog.onChange(executor.onSnapshot);
+      this.#stopFreeing = this.catalog.onSnapshot(executor.onSnapshot);
     } else {
       this.#executor = new BorrowedExecutor(parts.executor, () => this.catalog.snapshot());
     }
     this.call = this.#executor.call;
-    this.#contracts = this.#makeContractSource();
-    this.#sources = this.#contracts === undefined ? [] : [this.#contracts];
+    const sources = makeSources(options, parts);
+    this.#contracts = sources.contracts;
+    this.#sync = this.#makeSync(sources);
   }
 
-  /** Starts the sources; resolves once each has applied its first state. */
-  async start(): Promise<void> {
-    await Promise.all(
-      this.#sources.map((source) =>
-        source.start((change) => this.catalog.apply(this.#recordsOf(source.name), change)),
-      ),
-    );
+  /** Starts the sources; resolves once each has applied its first state, or is known to be out of reach. */
+  start(): Promise<void> {
+    return this.#sync.start();
   }
 
   sources(): readonly SourceStatus[] {
-    return this.#sources.map((source) => source.status());
+    return this.#sync.statuses();
+  }
+
+  /** Why a name is served as it is, or is not. Sources are named as in `sources()`. */
+  explain(name: string): Explanation {
+    const explanation = this.catalog.explain(name);
+    const suffix = this.#recordsOf("");
+    const records = explanation.records.map((record) => ({
+      ...record,
+      source: record.source.replace(suffix, ""),
+    }));
+    return { ...explanation, records };
   }
 
   /** What became of each contract file; undefined without a contracts directory. */
@@ -263,12 +279,9 @@ export class Gateway {
   /** One part that fails to close does not keep the others open. */
   async #releaseAll(): Promise<void> {
     this.#stopFreeing?.();
-    const ends = await Promise.allSettled([
-      this.#front?.close() ?? Promise.resolve(),
-      ...this.#sources.map((source) => source.close()),
-    ]);
+    const ends = await Promise.allSettled([this.#front?.close() ?? Promise.resolve(), this.#sync.close()]);
     const failed = ends.find((end) => end.status === "rejected");
-    for (const name of [codeSource, ...this.#sources.map((source) => source.name)]) {
+    for (const name of [codeSource, ...this.sources().map((source) => source.name)]) {
       this.catalog.clear(this.#recordsOf(name));
     }
     if (failed !== undefined) throw toOnexError(failed.reason);
@@ -286,14 +299,16 @@ export class Gateway {
       report: () => this.report(),
       definition: definitionOf,
       available: (tool) => this.#executor.available(tool),
+      explain: (name) => this.explain(name),
       readinessProof: (nonce) => readinessProof(token, nonce),
     };
   }
 
   #makeExecutor(): Executor {
     const { timeoutSeconds, allowedNetworks } = this.#options;
-    const { log, clock } = this.#parts;
+    const { bus, log, clock } = this.#parts;
     return new Executor({
+      ...(bus !== undefined && { bus: new BusRequests(bus, log) }),
       snapshot: () => this.catalog.snapshot(),
       timeoutSeconds,
       allowedNetworks,
@@ -302,11 +317,18 @@ export class Gateway {
     });
   }
 
-  #makeContractSource(): ContractSource | undefined {
-    const { contractsDir, exposeNodeTypes } = this.#options;
-    if (contractsDir === undefined) return undefined;
-    const { env, log, clock } = this.#parts;
-    return new ContractSource({ directory: contractsDir, env, exposeNodeTypes, log, clock });
+  #makeSync({ contracts, ...remote }: Sources): Sync {
+    const { handlerTools, log, clock } = this.#parts;
+    const { stateDir } = this.#options;
+    return new Sync({
+      catalog: this.catalog,
+      recordsOf: (source) => this.#recordsOf(source),
+      local: [contracts, handlerTools].filter((source) => source !== undefined),
+      ...remote,
+      ...(stateDir !== undefined && { stateDir }),
+      clock,
+      log,
+    });
   }
 }
 

@@ -9,6 +9,8 @@ import type { NodeContract } from "../contract/node.ts";
 import { scanNodes } from "../contract/node-scan.ts";
 import { messageOf } from "../core/errors.ts";
 import { loadModule } from "../execution/modules.ts";
+import { httpConfigIssues } from "../handlers/http-config.ts";
+import { HandlerHttp } from "../handlers/http.ts";
 import { HandlerMCP } from "../handlers/mcp.ts";
 import { mcpConfigIssues, parseMcpConfig } from "../handlers/mcp-config.ts";
 import { discoverHandlers, failureText } from "../runtime/contracts.ts";
@@ -68,6 +70,10 @@ async function checkHandlers(
     const isKnown = failed.has(type) || skipped.has(type) || handlers.some((found) => found.type === type);
     if (!isKnown)
       problems.push(`handlers.${type} is configured, but no handler contract declares proto.${type}`);
+  }
+  for (const http of handlers.filter(({ Class }) => Class === HandlerHttp)) {
+    const issues = httpConfigIssues(settingsOf(http, handlers, config));
+    problems.push(...issues.map(({ message }) => `handlers.${http.type}: ${message}`));
   }
   const mcp = handlers.find(({ Class }) => Class === HandlerMCP || Class.prototype instanceof HandlerMCP);
   if (mcp === undefined) return { ...everything, directory: undefined };

@@ -12,6 +12,8 @@ import { handlerTemplate, toolTemplate } from "./templates.ts";
 import { UsageError } from "./usage.ts";
 
 const packageRoot = fileURLToPath(new URL("../..", import.meta.url));
+/** Types of the package's own handlers, whose sections of the configuration are theirs; and what they do. */
+const shipped: Readonly<Record<string, string>> = { mcp: "serves the tools", http: "sends HTTP requests" };
 const namePattern = /^[A-Za-z][A-Za-z0-9_-]{0,63}$/;
 
 /** Resolves with the exit code. @throws RuntimeHostError where a file is there already; then nothing is written */
@@ -21,8 +23,8 @@ export async function init(name: string, isHandler: boolean): Promise<number> {
       `"${name}" is no name: 1 to 64 of a-z, A-Z, 0-9, '_' and '-', beginning with a letter`,
     );
   }
-  if (isHandler && name === "mcp")
-    throw new UsageError('"mcp" is the handler that serves the tools: choose another name');
+  if (isHandler && Object.hasOwn(shipped, name))
+    throw new UsageError(`"${name}" is the handler that ${shipped[name] ?? ""}: choose another name`);
   const cwd = process.cwd();
   const env = await environment(cwd, processEnv());
   const contracts = resolve(cwd, env.ONEX_CONTRACTS_DIR || "contracts");

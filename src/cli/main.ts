@@ -10,6 +10,9 @@ import { processEnv } from "../config/load.ts";
 import { messageOf } from "../core/errors.ts";
 import { version } from "../core/version.ts";
 import { endProcess, refuseExit } from "./failures.ts";
+import type { PlanOptions } from "./plan.ts";
+import type { RegisterCommand } from "./register.ts";
+import type { ToolsOptions } from "./tools.ts";
 import { UsageError } from "./usage.ts";
 
 /** Columns of the help texts, whatever the terminal's width. */
@@ -85,11 +88,20 @@ function commands(done: (code: number) => void): Command {
   configured("check", "check the configuration and every contract; report all problems at once").action(
     async (options: ConfigOption) => done(await (await import("./check.ts")).check(options.config)),
   );
-  configured("tools", "list the tools that would be served")
+  configured("tools", "list the tools that would be served, or say why one is or is not")
     .option("--json", "as tools/list gives them")
-    .action(async (options: ConfigOption & { json?: boolean }) =>
-      done(await (await import("./tools.ts")).tools(options.config, options.json === true)),
-    );
+    .option(
+      "--explain <name>",
+      "which records speak of this name, and what became of each; exit code 1: not served",
+    )
+    .option("--url <url>", "ask the server that runs there about the name, such as http://127.0.0.1:8090")
+    .option("--api-key <key>", "key of an admin of that server (default: ONEX_API_KEY)")
+    .action(async (options: ToolsOptions) => done(await (await import("./tools.ts")).tools(options)));
+  configured("plan", "show what a configuration would change in the tools of a running server")
+    .option("--url <url>", "of the running server (default: where the configuration says that it listens)")
+    .option("--api-key <key>", "key for that server (default: ONEX_API_KEY)")
+    .option("--json", "as JSON")
+    .action(async (options: PlanOptions) => done(await (await import("./plan.ts")).plan(options)));
   configured("call", "call a tool in this process, opening no port")
     .argument("<tool>", "its name")
     .argument("[arguments...]", "key=value; a value is read as the type the tool's schema gives the key")
@@ -109,6 +121,25 @@ function commands(done: (code: number) => void): Command {
     .option("--api-key <key>", "key of an admin (default: ONEX_API_KEY)")
     .action(async (operation: string, options: { payload: string; url?: string; apiKey?: string }) =>
       done(await (await import("./send.ts")).send({ operation, ...options })),
+    );
+  const registering = (usage: string, description: string): Command =>
+    configured(usage, description)
+      .option("--tool <name...>", "only these tools (default: all that are services with an address)")
+      .option("--no-self", "not the runtime itself")
+      .option("--address <host>", "where others reach this runtime (default: register.address, else host)")
+      .option("--port <port>", "the port that they call (default: register.port, else port)")
+      .option("--dry-run", "print what would be done, and contact nobody")
+      .option("--json", "as JSON");
+  registering("register", "register this runtime and the services of its contracts in Consul, and on Kafka")
+    .option("--id <id>", "of the runtime's service (default: register.id, else name, address and port)")
+    .option("--check <kind>", "http, tcp, ttl or none (default: register.check)")
+    .action(async (options: RegisterCommand) =>
+      done(await (await import("./register.ts")).register(options)),
+    );
+  registering("deregister", "take out of Consul and Kafka what register put there")
+    .option("--id <id>", "one service, whoever registered it")
+    .action(async (options: RegisterCommand) =>
+      done(await (await import("./register.ts")).deregister(options)),
     );
   command("init", "write a working tool to start from; files that exist are never changed")
     .argument("[name]", "of the tool or the handler", "hello")

@@ -1,6 +1,7 @@
 /**
  * The configuration and the MCP handler without its server, for commands that look at tools or call them. Owns: that
- * no port is opened and no other handler started.
+ * no port is opened, and another handler started only where a tool of it is called. Consul and Kafka are read as the
+ * configuration says.
  */
 import { loadConfig, processEnv, type LoadedConfig } from "../config/load.ts";
 import { RuntimeHostError } from "../core/errors.ts";
@@ -10,6 +11,7 @@ import type { Gateway } from "../gateway.ts";
 import { discoverHandlers } from "../runtime/contracts.ts";
 import { constructHandler } from "../runtime/loader.ts";
 import { composeBus, discoveryOptions, settingsOf } from "./compose.ts";
+import { LazyHandlers } from "./lazy-handlers.ts";
 
 /** The configuration as the command line names it. */
 export function readConfig(file: string | undefined): Promise<LoadedConfig> {
@@ -36,16 +38,31 @@ export async function openGateway(config: LoadedConfig): Promise<OpenGateway> {
     throw new RuntimeHostError(`There is no handler of type mcp: ${reason}`);
   }
   const bus = composeBus(config, log);
-  const handler = constructHandler(found.Class, found.contract.handlerClass, { bus, log, env: config.env });
+  const others = new LazyHandlers(handlers, config, bus, log);
+  const container = { bus, log, env: config.env, tools: others.tools, listen: false };
+  const handler = constructHandler(found.Class, found.contract.handlerClass, container);
   if (!(handler instanceof HandlerMCP)) {
     throw new RuntimeHostError(
       `The handler of type mcp is ${found.contract.handlerClass}, which is not HandlerMCP: its tools can only be reached through onex serve`,
     );
   }
-  await handler.initialize({ ...settingsOf(found, handlers, config), skip_server: true });
+  const settings = settingsOf(found, handlers, config);
+  await bus.start();
+  try {
+    await handler.initialize(settings);
+    others.serve();
+  } catch (error) {
+    await bus.close();
+    throw error;
+  }
   const { gateway } = handler;
   if (gateway === undefined) throw new RuntimeHostError("HandlerMCP stopped while it started");
-  return { gateway, log, [Symbol.asyncDispose]: () => handler.shutdown() };
+  const close = async (): Promise<void> => {
+    await handler.shutdown();
+    await others.close();
+    await bus.close();
+  };
+  return { gateway, log, [Symbol.asyncDispose]: close };
 }
 
 /** A command that prints a result has no use for the lines of an orderly start. */

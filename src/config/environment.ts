@@ -3,7 +3,7 @@
  * sets. Pure. Does not own: `${VAR}` inside the file.
  */
 import { parseDocument } from "yaml";
-import type { ConfigIssue, ConfigPath } from "../core/config-issues.ts";
+import type { ConfigPath } from "../core/config-issues.ts";
 import { isObject } from "../core/json.ts";
 import { isSecretPath } from "../core/redact.ts";
 import { handlerPrefix, type Environment } from "../runtime/settings.ts";
@@ -28,6 +28,11 @@ export function environmentOverrides(env: Environment, types: readonly string[])
   };
   const { ONEX_HTTP_PORT: httpPort } = env;
   if (httpPort !== undefined && httpPort !== "") add("ONEX_HTTP_PORT", ["health", "port"], httpPort);
+  const { KAFKA_BOOTSTRAP_SERVERS: servers } = env;
+  if (servers !== undefined && servers !== "") {
+    add("KAFKA_BOOTSTRAP_SERVERS", ["event_bus", "bootstrap_servers"], servers);
+    overrides.push({ name: "KAFKA_BOOTSTRAP_SERVERS", path: ["event_bus", "type"], readings: ["kafka"] });
+  }
   // Of two types where one's prefix begins with the other's, the longer one is meant.
   const prefixes = types
     .map((type) => ({ type, prefix: handlerPrefix(type) }))
@@ -66,18 +71,4 @@ export function withValue(root: unknown, path: ConfigPath, value: unknown): unkn
   }
   if (root !== undefined && root !== null && !isObject(root)) return root;
   return { ...root, [key]: withValue(root?.[key], rest, value) };
-}
-
-/** Variables that ask for something this release does not have. */
-export function environmentIssues(env: Environment): (ConfigIssue & { readonly variable: string })[] {
-  const { KAFKA_BOOTSTRAP_SERVERS: servers } = env;
-  if (servers === undefined || servers === "") return [];
-  return [
-    {
-      variable: "KAFKA_BOOTSTRAP_SERVERS",
-      path: [],
-      message:
-        "KAFKA_BOOTSTRAP_SERVERS is set, but the Kafka bus is not part of this release. Unset it to use the in-memory bus.",
-    },
-  ];
 }

@@ -16,13 +16,7 @@ import { isObject } from "../core/json.ts";
 import { redact, redactText } from "../core/redact.ts";
 import type { Environment } from "../runtime/settings.ts";
 import { pathKey, readDocument, type ConfigDocument, type Position } from "./document.ts";
-import {
-  environmentIssues,
-  environmentOverrides,
-  withOverrides,
-  withValue,
-  type Override,
-} from "./environment.ts";
+import { environmentOverrides, withOverrides, withValue, type Override } from "./environment.ts";
 import { ConfigurationProblems, type ConfigProblem } from "./problems.ts";
 import {
   handlerSection,
@@ -75,7 +69,7 @@ export async function loadConfig(options: LoadOptions): Promise<LoadedConfig> {
   const types = Object.keys(objectAt(document.value, ["handlers"]));
   const overrides = environmentOverrides(env, types);
   const judged = judge(document, overrides);
-  const problems = problemsOf({ file, document, overrides, ...judged, env });
+  const problems = problemsOf({ file, document, overrides, ...judged });
   if (problems.length > 0) throw new ConfigurationProblems(problems, { cwd: options.cwd, contractsDir, env });
   return loaded({
     file,
@@ -197,11 +191,10 @@ interface Findings extends Judged {
   readonly file: string;
   readonly document: ConfigDocument;
   readonly overrides: readonly Override[];
-  readonly env: Environment;
 }
 
 function problemsOf(findings: Findings): ConfigProblem[] {
-  const { file, document, overrides, value, issues, env } = findings;
+  const { file, document, overrides, value, issues } = findings;
   const secrets = [...document.secrets];
   const place = (path: ConfigPath): { file: string } & Partial<Position> => {
     const override = overrides.find((candidate) =>
@@ -228,13 +221,7 @@ function problemsOf(findings: Findings): ConfigProblem[] {
     ...document.issues.map((issue) => toProblem(issue, { ...place(issue.path), ...issue.position })),
     ...issues.filter((issue) => !follows(issue)).map((issue) => toProblem(issue, place(issue.path))),
   ];
-  const inOrder = fromContent.sort((a, b) => (a.line ?? Infinity) - (b.line ?? Infinity));
-  const fromEnvironment = environmentIssues(env).map(({ variable, message }) => ({
-    file: `environment variable ${variable}`,
-    path: "",
-    message,
-  }));
-  return [...inOrder, ...fromEnvironment];
+  return fromContent.sort((a, b) => (a.line ?? Infinity) - (b.line ?? Infinity));
 }
 
 function loaded(found: {

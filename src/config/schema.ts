@@ -1,21 +1,22 @@
 /**
  * The runtime configuration: its keys as they are written in YAML, its form once resolved, and the checks between
  * keys. Pure. Does not own: finding and reading the file (`load.ts`), nor the keys of a handler's own section: they
- * are the handler's.
- *
- * 1. A key that has no effect in this release is refused with what it is for, never ignored.
+ * are the handler's; the keys of the bus and of Consul (`event-bus.ts`).
  */
 import { z } from "zod";
-import {
-  pathText,
-  schemaIssues,
-  valueAt,
-  withoutNulls,
-  wrongValue,
-  type ConfigIssue,
-} from "../core/config-issues.ts";
+import { schemaIssues, valueAt, withoutNulls, wrongValue, type ConfigIssue } from "../core/config-issues.ts";
 import { isObject } from "../core/json.ts";
 import { isLoopback } from "../http/address.ts";
+import { httpConfigIssues, httpSectionSchema } from "../handlers/http-config.ts";
+import {
+  consulSchema,
+  eventBusIssues,
+  eventBusSchema,
+  resolveConsul,
+  resolveEventBus,
+  type ConsulConfig,
+  type EventBusConfig,
+} from "./event-bus.ts";
 import {
   apiKeyIssues,
   apiKeysSchema,
@@ -33,24 +34,6 @@ const topic = z.string().regex(/^(?!\.{1,2}$)[a-zA-Z0-9._-]{1,249}$/, {
 
 const defaultInput = "requests";
 const defaultOutput = "responses";
-
-const eventBus = z.strictObject({
-  type: z
-    .enum(["inmemory"], { error: "inmemory (the Kafka bus is not part of this release)" })
-    .default("inmemory")
-    .meta({ description: "Kind of the event bus." }),
-  environment: z
-    .string()
-    .regex(/^[a-zA-Z0-9_-]{1,64}$/, { error: "1 to 64 of a-z, A-Z, 0-9, '_' and '-'" })
-    .default("local")
-    .meta({ description: "First part of the dead-letter topics' names: `<environment>.dlq.commands.v1`." }),
-  max_history: z
-    .int()
-    .min(0)
-    .max(1_000_000)
-    .default(1000)
-    .meta({ description: "Messages of a topic that the in-memory bus keeps." }),
-});
 
 const handlerSource = z.strictObject({
   mode: z.enum(["bootstrap", "contract", "hybrid"]).default("hybrid").meta({
@@ -143,7 +126,8 @@ const runtimeSchema = z.strictObject({
     .default(defaultOutput)
     .meta({ description: "Topic of answers to envelopes without reply_to." }),
   consumer_group: topic.default("onex-runtime").meta({ description: "Group that takes the envelopes in." }),
-  event_bus: eventBus.prefault({}),
+  event_bus: eventBusSchema.prefault({}),
+  consul: consulSchema.optional(),
   handlers: z.record(handlerType, anySection).default({}),
   handler_source: handlerSource.prefault({}),
   allowed_namespaces: z.array(z.string().min(1)).default([]).meta({
@@ -162,7 +146,10 @@ const runtimeSchema = z.strictObject({
 export const publishedSchema = runtimeSchema
   .extend({
     handlers: z
-      .object({ mcp: mcpSectionSchema.extend({ required }).optional() })
+      .object({
+        mcp: mcpSectionSchema.extend({ required }).optional(),
+        http: httpSectionSchema.extend({ required }).optional(),
+      })
       .catchall(anySection)
       .default({}),
   })
@@ -173,38 +160,20 @@ type RuntimeDocument = z.output<typeof runtimeSchema>;
 /** Checks of the sections whose handler is known; any other handler checks its own when it is initialized. */
 const sectionChecks: Readonly<Record<string, (section: unknown) => ConfigIssue[]>> = {
   mcp: mcpConfigIssues,
+  http: httpConfigIssues,
 };
-
-/** Keys of later releases, by path. (1) */
-const laterKeys: readonly (readonly [path: readonly string[], feature: string])[] = [
-  [["consul"], "Consul discovery"],
-  [["event_bus", "bootstrap_servers"], "The Kafka bus"],
-  [["event_bus", "acks"], "The Kafka bus"],
-  [["event_bus", "publish_retries"], "The Kafka bus"],
-  [["event_bus", "retry_backoff_base_seconds"], "The Kafka bus"],
-  [["event_bus", "circuit_breaker_threshold"], "The Kafka bus"],
-  [["event_bus", "circuit_breaker_reset_seconds"], "The Kafka bus"],
-  [["event_bus", "dead_letter"], "The Kafka bus"],
-  [["event_bus", "ssl"], "The Kafka bus"],
-  [["event_bus", "sasl"], "The Kafka bus"],
-];
 
 /** Every problem of the file's content. Keys without a value count as absent. */
 export function runtimeConfigIssues(document: unknown): ConfigIssue[] {
-  const present = structuredClone(withoutNulls(document));
-  const later = laterKeys.filter(([path]) => valueAt(present, path) !== undefined);
-  for (const [path] of later)
-    Reflect.deleteProperty(valueAt(present, path.slice(0, -1)) as object, String(path.at(-1)));
+  const present = withoutNulls(document);
   return [
-    ...later.map(([path, feature]) => ({
-      path,
-      message: `Config key '${pathText(path)}' has no effect: ${feature} is not part of this release. Remove the key.`,
-    })),
     ...schemaIssues(runtimeSchema, present),
     ...apiKeyIssues(valueAt(present, ["health", "api_keys"]), ["health", "api_keys"]),
     ...topicIssues(present),
     ...healthIssues(present),
+    ...eventBusIssues(present),
     ...sectionIssues(valueAt(document, ["handlers"])),
+    ...kafkaEnabledIssues(present),
   ];
 }
 
@@ -223,7 +192,7 @@ export function handlerSection(section: unknown): HandlerSection {
 
 function sectionIssues(handlers: unknown): ConfigIssue[] {
   if (!isObject(handlers)) return [];
-  const issues = Object.entries(handlers).flatMap(([type, section]) => {
+  return Object.entries(handlers).flatMap(([type, section]) => {
     const issuesOf = sectionChecks[type];
     if (issuesOf === undefined || (section !== null && !isObject(section))) return [];
     return issuesOf(handlerSection(section).config).map((issue) => ({
@@ -231,7 +200,6 @@ function sectionIssues(handlers: unknown): ConfigIssue[] {
       path: ["handlers", type, ...issue.path],
     }));
   });
-  return [...issues, ...busIssues(handlers)];
 }
 
 /** Answers on the input topic would come back as envelopes. */
@@ -259,15 +227,15 @@ function healthIssues(document: unknown): ConfigIssue[] {
   ];
 }
 
-/** The host has no Kafka bus to lend. (1) */
-function busIssues(handlers: Readonly<Record<string, unknown>>): ConfigIssue[] {
+/** The host has a Kafka bus to lend only where its own is one. */
+function kafkaEnabledIssues(document: unknown): ConfigIssue[] {
   const path = ["handlers", "mcp", "kafka_enabled"];
-  if (valueAt({ handlers }, path) !== true) return [];
+  if (valueAt(document, path) !== true || valueAt(document, ["event_bus", "type"]) === "kafka") return [];
   return [
     {
       path,
       message:
-        "Config key 'kafka_enabled' is true, but the event bus is inmemory and the Kafka bus is not part of this release: set kafka_enabled: false.",
+        "Config key 'kafka_enabled' is true, but the event bus is inmemory: set kafka_enabled: false, or set event_bus.type: kafka or the variable KAFKA_BOOTSTRAP_SERVERS.",
     },
   ];
 }
@@ -279,11 +247,9 @@ export interface RuntimeConfig {
   readonly inputTopic: string;
   readonly outputTopic: string;
   readonly consumerGroup: string;
-  readonly eventBus: {
-    readonly type: "inmemory";
-    readonly environment: string;
-    readonly maxHistory: number;
-  };
+  readonly eventBus: EventBusConfig;
+  /** For contracts of handlers. */
+  readonly consul?: ConsulConfig;
   readonly handlerSource: {
     readonly mode: "bootstrap" | "contract" | "hybrid";
     readonly allowBootstrapOverride: boolean;
@@ -316,11 +282,8 @@ export function resolveRuntimeConfig(document: unknown): RuntimeConfig {
     inputTopic: parsed.input_topic,
     outputTopic: parsed.output_topic,
     consumerGroup: parsed.consumer_group,
-    eventBus: Object.freeze({
-      type: parsed.event_bus.type,
-      environment: parsed.event_bus.environment,
-      maxHistory: parsed.event_bus.max_history,
-    }),
+    eventBus: resolveEventBus(parsed.event_bus),
+    ...(parsed.consul === undefined ? {} : { consul: resolveConsul(parsed.consul) }),
     handlerSource: Object.freeze({
       mode: parsed.handler_source.mode,
       allowBootstrapOverride: parsed.handler_source.allow_bootstrap_override,

@@ -107,6 +107,16 @@ test("onex init --handler mcp is refused: it would replace the handler that serv
   expect(await readdir(cwd)).toEqual([]);
 });
 
+test("onex init --handler http is refused: its section of the configuration is the shipped handler's", async () => {
+  const cwd = await folder();
+  const { code, stderr } = await run(cwd, ["init", "--handler", "http"]);
+  expect([code, stderr]).toEqual([
+    2,
+    'onex: "http" is the handler that sends HTTP requests: choose another name\n',
+  ]);
+  expect(await readdir(cwd)).toEqual([]);
+});
+
 test.runIf(existsSync("/proc/self"))(
   "where no folder can be made onex init ends with 1 and says so",
   async () => {

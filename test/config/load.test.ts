@@ -13,7 +13,7 @@ test("an empty file is a configuration of defaults", async () => {
     inputTopic: "requests",
     outputTopic: "responses",
     consumerGroup: "onex-runtime",
-    eventBus: { type: "inmemory", environment: "local", maxHistory: 1000 },
+    eventBus: { type: "inmemory", environment: "local", deadLetter: true, maxHistory: 1000 },
     handlerSource: { mode: "hybrid", allowBootstrapOverride: false },
     allowedNamespaces: [],
     logging: { level: "info", format: "auto" },
@@ -288,25 +288,6 @@ test.each([
 test("aliases are followed", async () => {
   const { handlers } = await load("handlers:\n  a: &base {x: 1}\n  b: *base");
   expect(handlers.b?.config).toEqual({ x: 1 });
-});
-
-test.each([
-  ["event_bus: {type: kafka}", "inmemory (the Kafka bus is not part of this release)"],
-  ["event_bus: {acks: all}", "'event_bus.acks' has no effect: The Kafka bus is not part of this release"],
-  ["consul: {host: localhost}", "'consul' has no effect: Consul discovery is not part of this release"],
-  [`handlers:\n  mcp:${mcpKeys.replace("dev_mode: true", "dev_mode: false")}`, "set dev_mode: true"],
-  [`handlers:\n  mcp:${mcpKeys.replace("enabled: false", "enabled: true")}`, "set kafka_enabled: false"],
-])("what this release does not have is refused, not ignored: %s", async (text, message) => {
-  const error = await problemsOf(text);
-  expect(error.problems).toHaveLength(1);
-  expect(error.message).toContain(message);
-});
-
-test("KAFKA_BOOTSTRAP_SERVERS is refused, an empty one is none", async () => {
-  expect((await problemsOf("", { KAFKA_BOOTSTRAP_SERVERS: "broker:9092" })).message).toContain(
-    "KAFKA_BOOTSTRAP_SERVERS is set, but the Kafka bus is not part of this release",
-  );
-  await load("", { KAFKA_BOOTSTRAP_SERVERS: "" });
 });
 
 test("the grace period must exceed the drain and the slowest handlers", async () => {
