@@ -1,4 +1,5 @@
 import { defineConfig } from "vitest/config";
+import { SkippedReporter } from "./test/services/skipped.ts";
 import { RequirementsReporter } from "./test/support/requirements.ts";
 
 export default defineConfig({
@@ -11,6 +12,7 @@ export default defineConfig({
     // A starved machine may take long to get there; a test that never gets there fails all the same.
     expect: { poll: { timeout: 15_000 } },
     pool: "forks",
-    reporters: ["default", new RequirementsReporter()],
+    globalSetup: ["test/services/setup.ts"],
+    reporters: ["default", new RequirementsReporter(), new SkippedReporter()],
   },
 });

@@ -9,6 +9,7 @@ import { z } from "zod";
 import { publishedSchema } from "../src/config/schema.ts";
 import { handlerContractSchema } from "../src/contract/handler.ts";
 import { nodeContractSchema } from "../src/contract/node.ts";
+import { registrationEventSchema } from "../src/discovery/registration-schema.ts";
 
 const root = join(import.meta.dirname, "..");
 
@@ -30,6 +31,7 @@ export async function generatedFiles(): Promise<Map<string, string>> {
     ["schemas/runtime_config.schema.json", json(withVariables(configSchema()))],
     ["schemas/node_contract.schema.json", json(jsonSchema(nodeContractSchema))],
     ["schemas/handler_contract.schema.json", json(jsonSchema(handlerContractSchema))],
+    ["schemas/registration-event.schema.json", json(jsonSchema(registrationEventSchema))],
     [docs, await withTable(docs)],
   ]);
 }
