@@ -151,8 +151,9 @@ export function containmentComplaints(files: readonly SourceFile[], rules: reado
   );
 }
 
+/** @param place a folder with its `/`, the beginning of a file's name with `*`, or a file */
 const isIn = (file: string, place: string): boolean =>
-  place.endsWith("/") ? file.startsWith(place) : file === place;
+  /[/*]$/.test(place) ? file.startsWith(place.replace("*", "")) : file === place;
 
 /** What the code imports is what an installed package brings along. */
 export function dependencyComplaints(

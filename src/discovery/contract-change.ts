@@ -9,7 +9,7 @@ import { toTool } from "./node-tool.ts";
 export interface FoldedScan {
   /** What is served now, by path. */
   readonly tools: ReadonlyMap<string, Tool>;
-  readonly change: SourceChange;
+  readonly change: SourceChange<ToolRecord>;
   /** The scan's entries; those whose last good version stays say so. */
   readonly entries: readonly LoadEntry[];
 }

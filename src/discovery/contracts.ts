@@ -14,7 +14,7 @@ import { nodeContractFile, NodeScanner } from "../contract/node-scan.ts";
 import { type Clock, monotonicClock } from "../core/clock.ts";
 import { messageOf, RuntimeHostError } from "../core/errors.ts";
 import { type Logger, silentLogger } from "../core/log.ts";
-import type { ApplyChange, SourceStatus, ToolSource } from "../tools/source.ts";
+import type { ApplyChange, SourceStatus, ToolRecord, ToolSource } from "../tools/source.ts";
 import type { Tool } from "../tools/tool.ts";
 import { foldScan } from "./contract-change.ts";
 import { type FolderWatch, watchFolder } from "./watch.ts";
@@ -44,7 +44,7 @@ const unreadable = new Set<string | undefined>(["HANDLER_LOADER_008", "HANDLER_L
 
 type State =
   | { readonly kind: "new" }
-  | { readonly kind: "starting" | "running"; readonly apply: ApplyChange }
+  | { readonly kind: "starting" | "running"; readonly apply: ApplyChange<ToolRecord> }
   | { readonly kind: "closed"; readonly done: Promise<void> };
 
 export class ContractSource implements ToolSource {
@@ -80,7 +80,7 @@ export class ContractSource implements ToolSource {
    *
    * @throws HandlerLoadError 020, 021, 022 where there is no directory to read
    */
-  async start(apply: ApplyChange): Promise<void> {
+  async start(apply: ApplyChange<ToolRecord>): Promise<void> {
     if (this.#state.kind !== "new") throw new RuntimeHostError("A contract source can be started only once.");
     this.#state = { kind: "starting", apply };
     const first = this.#look();

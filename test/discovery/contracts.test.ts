@@ -4,7 +4,7 @@ import { ContractSource, type ContractSourceOptions } from "../../src/discovery/
 import { HandlerLoadError } from "../../src/core/errors.ts";
 import { silentLogger, type LogFields, type Logger } from "../../src/core/log.ts";
 import { Catalog } from "../../src/tools/catalog.ts";
-import type { SourceChange } from "../../src/tools/source.ts";
+import type { SourceChange, ToolRecord } from "../../src/tools/source.ts";
 import { type Folder, tempFolder } from "../contract/folder.ts";
 import { nodeContract } from "../contract/nodes.ts";
 
@@ -23,7 +23,7 @@ afterEach(async () => {
 interface Following {
   readonly source: ContractSource;
   /** Every change applied, oldest first. */
-  readonly changes: SourceChange[];
+  readonly changes: SourceChange<ToolRecord>[];
   /** Names of the tools that are served. */
   readonly names: () => string[];
   readonly description: (name: string) => string | undefined;
@@ -32,7 +32,7 @@ interface Following {
 async function follow(options: Partial<ContractSourceOptions> = {}): Promise<Following> {
   const source = new ContractSource({ directory: folder.path, env: {}, ...options });
   open.push(source);
-  const changes: SourceChange[] = [];
+  const changes: SourceChange<ToolRecord>[] = [];
   const catalog = new Catalog({ maxTools: 10_000 });
   await source.start((change) => {
     changes.push(change);

@@ -21,8 +21,9 @@ it("client.ts lists the tools of a running runtime, follows a call's progress an
   await using runtime = await startRuntime();
   const lines = await example("client.ts", runtime.mcp.href);
   expect(lines[0]).toBe(`Connected to onex-runtime at ${runtime.mcp.href}`);
-  expect(lines.slice(1, 5).map((line) => line.trim().split(":")[0])).toEqual([
+  expect(lines.slice(1, 6).map((line) => line.trim().split(":")[0])).toEqual([
     "get_order",
+    "greet",
     "quote_shipping",
     "text_statistics",
     "wait",

@@ -8,7 +8,13 @@ it("npm start serves the sample contracts: an SDK client lists the tools and cal
   const client = new Client({ name: "test", version: "1.0.0" });
   await client.connect(new StreamableHTTPClientTransport(runtime.mcp));
   const { tools } = await client.listTools();
-  expect(tools.map((tool) => tool.name)).toEqual(["get_order", "quote_shipping", "text_statistics", "wait"]);
+  expect(tools.map((tool) => tool.name)).toEqual([
+    "get_order",
+    "greet",
+    "quote_shipping",
+    "text_statistics",
+    "wait",
+  ]);
   const result = await client.callTool({ name: "text_statistics", arguments: { text: "One two. Three!" } });
   expect(result.structuredContent).toMatchObject({ words: 3, sentences: 2 });
   await client.close();

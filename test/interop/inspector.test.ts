@@ -34,6 +34,7 @@ it("the official inspector lists the tools", async () => {
   const { tools } = await inspect("--method", "tools/list");
   expect(tools.map((tool: { name: string }) => tool.name)).toEqual([
     "get_order",
+    "greet",
     "hang",
     "quote_shipping",
     "text_statistics",

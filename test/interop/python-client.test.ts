@@ -46,8 +46,8 @@ describeWith("Python client", python, remedy, (interpreter) => {
       expect(await run(mode, samples.targets[transport])).toMatchObject({
         protocol,
         pages: [
-          ["get_order", "hang", "quote_shipping"],
-          ["text_statistics", "wait"],
+          ["get_order", "greet", "hang"],
+          ["quote_shipping", "text_statistics", "wait"],
         ],
         text_statistics: { words: 3, sentences: 2 },
         get_order: { order_id: "A-1001", state: "shipped" },
@@ -57,7 +57,7 @@ describeWith("Python client", python, remedy, (interpreter) => {
         progress: expect.arrayContaining([1, 2, 3, 4, 5, 6, 7, 8, 9]),
         cancelled: true,
         after_cancel: "Waited 0.01 s.",
-        after_edit: ["get_order", "hang", "pause", "quote_shipping", "text_statistics"],
+        after_edit: ["get_order", "greet", "hang", "pause", "quote_shipping", "text_statistics"],
       });
     },
     60_000,

@@ -32,8 +32,8 @@ describe.each(Object.entries(clients))("%s", (client, connect) => {
 
     it(titled("lists the tools across pages"), async () => {
       expect(await open.pages()).toEqual([
-        ["get_order", "hang", "quote_shipping"],
-        ["text_statistics", "wait"],
+        ["get_order", "greet", "hang"],
+        ["quote_shipping", "text_statistics", "wait"],
       ]);
     });
 

@@ -10,6 +10,7 @@ test("the names that onex-runtime exports", () => {
     "Catalog",
     "CircuitBreaker",
     "EnvelopeValidationError",
+    "HandlerHttp",
     "HandlerLoadError",
     "HandlerMCP",
     "InfraAuthenticationError",

@@ -1,0 +1,87 @@
+/**
+ * Following one of Consul's answers by blocking queries. Owns the rules of the index, the waits between attempts and
+ * their jitter. Does not own: what is asked, or what an answer means.
+ *
+ * 1. An index that goes backwards, and every failure, makes the next query one that does not wait: an agent that has
+ *    counted anew would keep an old index waiting until its time is over.
+ * 2. An index of 0 is asked for as 1: Consul does not wait at 0.
+ * 3. A peer that answers at once again and again without news is asked ever more slowly.
+ * 4. It goes on until it is aborted, whatever happens.
+ */
+import { sleep } from "../core/abort.ts";
+import type { ConsulAnswer, ConsulRead } from "./consul-client.ts";
+
+export interface FollowOptions<T> {
+  readonly ask: (read: ConsulRead) => Promise<ConsulAnswer<T>>;
+  /** Not called for an answer without news. */
+  readonly onAnswer: (data: T, news: News) => void;
+  /** Consul has answered, with or without news. */
+  readonly onReached: () => void;
+  readonly onFailure: (error: unknown) => void;
+  readonly signal: AbortSignal;
+  /** 0..1. Default Math.random. */
+  readonly random?: () => number;
+}
+
+export interface News {
+  /** Indexes do not go on from where they were. */
+  readonly isReset: boolean;
+  /** Consul left out what the token may not read. */
+  readonly isFiltered: boolean;
+}
+
+/** Seconds a query waits for news; Consul adds up to a sixteenth. */
+const waitSeconds = 300;
+const jitterSeconds = 30;
+const firstBackoffMs = 100;
+/** Far below the 5 s within which the state is right again after Consul has returned. */
+const maxBackoffMs = 2000;
+/** An answer without news before this share of its wait was no wait. */
+const shortWait = 0.5;
+
+/** Milliseconds before the attempt after `failures` failures in a row: exponential, the upper half of it at random. */
+export function backoffMs(failures: number, random: () => number = Math.random): number {
+  const most = Math.min(maxBackoffMs, firstBackoffMs * 2 ** Math.max(0, failures - 1));
+  return most * (0.5 + random() / 2);
+}
+
+/** The index to wait at after an answer; 0: ask without waiting. (1) (2) */
+export const nextIndex = (before: number, answered: number): number =>
+  answered < before ? 0 : Math.max(1, answered);
+
+/** Resolves once the signal has aborted; never rejects. (4) */
+export async function follow<T>(options: FollowOptions<T>): Promise<void> {
+  const { signal, random = Math.random } = options;
+  let index = 0;
+  /** The highest that was answered and has not been taken back. */
+  let known = 0;
+  let failures = 0;
+  let idle = 0;
+  while (!signal.aborted) {
+    const seconds = waitSeconds - random() * jitterSeconds;
+    const startedAt = performance.now();
+    try {
+      const answer = await options.ask({ signal, ...(index > 0 && { wait: { index, seconds } }) });
+      const isReset = answer.index < known;
+      const isNews = index === 0 || answer.index !== index;
+      const isShort = performance.now() - startedAt < seconds * 1000 * shortWait;
+      failures = 0;
+      options.onReached();
+      if (isNews) options.onAnswer(answer.data, { isReset, isFiltered: answer.isFiltered });
+      idle = isReset || (!isNews && isShort) ? idle + 1 : 0;
+      index = nextIndex(known, answer.index);
+      known = index;
+    } catch (error) {
+      if (isAborted(signal)) return;
+      options.onFailure(error);
+      failures += 1;
+      index = 0; // (1)
+    }
+    // The first reset is followed by a fresh look at once. (3)
+    const wait = failures > 0 ? failures : idle > 1 ? idle : 0;
+    if (wait > 0) await sleep(backoffMs(wait, random), signal).catch(() => undefined);
+  }
+}
+
+/** Behind a function, so that the compiler does not take an earlier look for the present. */
+const isAborted = (signal: AbortSignal): boolean => signal.aborted;

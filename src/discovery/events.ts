@@ -1,0 +1,282 @@
+/**
+ * Tools from registration events. Owns: which statements hold, what of them is a change, completing events that say too
+ * little, and the figures. Does not own: reading and ordering events (`registration-event.ts`, `registration-log.ts`), following
+ * a topic (`registration-topic.ts`), or merging with what others state.
+ *
+ * 1. What was on a topic before is applied in one change, once all of it was read: a statement that was withdrawn later never shows.
+ * 2. A bad event is counted, reported and dead-lettered, and never keeps the next one from being taken.
+ * 3. An event that says too little states what it says; Consul is asked for the rest, and where Consul does not know
+ *    the service either, the event is rejected as well.
+ * 4. Only what is declared gone while we look on makes others' statements not count.
+ * 5. After `close` nothing is applied.
+ */
+import type { FollowedMessage } from "../bus/bus.ts";
+import { within } from "../core/abort.ts";
+import { type Clock, monotonicClock } from "../core/clock.ts";
+import { messageOf, RuntimeHostError } from "../core/errors.ts";
+import { type LogFields, type Logger, silentLogger } from "../core/log.ts";
+import type { Instance } from "../tools/instance.ts";
+import type { ApplyChange, InstanceRecord, SourceStatus, ToolSource } from "../tools/source.ts";
+import { registrationReader, type RegistrationEvent } from "./registration-event.ts";
+import { RegistrationLog } from "./registration-log.ts";
+import { type FollowedBus, RegistrationTopic } from "./registration-topic.ts";
+import { type DeadLetter, Rejections } from "./rejections.ts";
+import { thinned } from "./thinned-log.ts";
+import { WorkQueue } from "./work-queue.ts";
+
+export interface EventSourceOptions {
+  readonly log: FollowedBus;
+  /** At least one. */
+  readonly topics: readonly string[];
+  /** Read topics from their beginning; else only what comes from now on. */
+  readonly replay: boolean;
+  /** Of a topic that is made because it is not there. */
+  readonly partitions: number;
+  /** Completes events that say too little. Default: nobody does. */
+  readonly consul?: ServiceLookUp | undefined;
+  readonly deadLetter: DeadLetter;
+  /** Default: nothing is logged. */
+  readonly logger?: Logger;
+  readonly clock?: Clock;
+}
+
+export interface ServiceLookUp {
+  /** Looks for the instance now. False: Consul does not know it. A rejection: that cannot be told. */
+  lookUp(serviceId: string, serviceName: string | undefined): Promise<boolean>;
+}
+
+export interface EventCounters {
+  /** Events that changed what holds, or said it again. */
+  readonly accepted: number;
+  readonly dropped: { readonly older: number; readonly duplicate: number };
+  readonly rejected: number;
+  /** Events with keys that have no effect. */
+  readonly informational: number;
+  /** Messages that are there and were not read yet, as last known. */
+  readonly lag: number;
+}
+
+/** Milliseconds between looks at whether all is well, by which the age of the state is known. */
+const lookMs = 1000;
+/** Milliseconds that what is under way may take at the end: a Kafka that is away would take long. */
+const closeMs = 2000;
+
+type State =
+  | { readonly kind: "new" }
+  | { readonly kind: "open"; readonly apply: ApplyChange }
+  | { readonly kind: "closed"; readonly done: Promise<void> };
+
+export class EventSource implements ToolSource {
+  readonly name = "events";
+  readonly kind = "event";
+  readonly #options: EventSourceOptions;
+  readonly #log: Logger;
+  readonly #clock: Clock;
+  readonly #topics: readonly RegistrationTopic[];
+  readonly #read = registrationReader();
+  readonly #registrations: RegistrationLog;
+  readonly #rejections: Rejections;
+  readonly #lookUps = new WorkQueue();
+  readonly #notAsked: (fields: LogFields) => void;
+  readonly #counts = { accepted: 0, older: 0, duplicate: 0, informational: 0 };
+  #state: State = { kind: "new" };
+  #currentAt: number;
+  #looks: NodeJS.Timeout | undefined;
+
+  constructor(options: EventSourceOptions) {
+    this.#options = options;
+    this.#log = (options.logger ?? silentLogger).child({ source: this.name });
+    this.#clock = options.clock ?? monotonicClock;
+    this.#currentAt = this.#clock.now();
+    this.#registrations = new RegistrationLog({ clock: this.#clock });
+    this.#rejections = new Rejections({
+      deadLetter: options.deadLetter,
+      log: this.#log,
+      clock: this.#clock,
+    });
+    this.#notAsked = thinned(
+      // Consul's own source completes the event as soon as Consul can be reached.
+      (fields) => this.#log.info(fields, "Consul could not be asked to complete a registration event"),
+      this.#clock,
+    );
+    const { log, replay, partitions } = options;
+    this.#topics = [...new Set(options.topics)].map((topic) => {
+      const held = new Changes();
+      let isCaughtUp = false;
+      return new RegistrationTopic({
+        log,
+        topic,
+        replay,
+        partitions,
+        onMessages: (messages) => {
+          this.#take(messages, held);
+          if (isCaughtUp) this.#apply(held);
+        },
+        onRestart: (partition) => {
+          this.#log.warn(
+            { topic, partition },
+            "the partition begins again: what is on it now counts as later",
+          );
+          this.#registrations.restart(topic, partition);
+        },
+        onCaughtUp: () => {
+          isCaughtUp = true;
+          this.#apply(held); // (1)
+        },
+      });
+    });
+  }
+
+  /** Resolves once all that was on the topics has been applied, or Kafka is seen to be out of reach; then it goes on by itself. */
+  async start(apply: ApplyChange): Promise<void> {
+    if (this.#state.kind !== "new") throw new RuntimeHostError("An event source can be started only once.");
+    this.#state = { kind: "open", apply };
+    this.#looks = setInterval(() => this.#look(), lookMs).unref();
+    await Promise.all(this.#topics.map((topic) => topic.start()));
+    this.#look();
+  }
+
+  status(): SourceStatus {
+    const troubles = this.#look();
+    const lastError = [...new Set(troubles)].join("; ");
+    return {
+      name: this.name,
+      kind: this.kind,
+      state: this.#stateName(troubles),
+      ageSeconds: (this.#clock.now() - this.#currentAt) / 1000,
+      ...(lastError !== "" && { lastError }),
+    };
+  }
+
+  counters(): EventCounters {
+    const { accepted, older, duplicate, informational } = this.#counts;
+    return {
+      accepted,
+      dropped: { older, duplicate },
+      rejected: this.#rejections.count,
+      informational,
+      lag: this.#topics.reduce((sum, topic) => sum + topic.lag, 0),
+    };
+  }
+
+  /** Ends following, the groups on Kafka included. What was applied stays. Idempotent. (5) */
+  close(): Promise<void> {
+    if (this.#state.kind === "closed") return this.#state.done;
+    clearInterval(this.#looks);
+    const done = this.#close();
+    this.#state = { kind: "closed", done };
+    return done;
+  }
+
+  async #close(): Promise<void> {
+    await Promise.all(this.#topics.map((topic) => topic.close()));
+    await within(Promise.all([this.#lookUps.close(), this.#rejections.close()]), closeMs);
+  }
+
+  /** What is wrong at the moment. */
+  #look(): readonly string[] {
+    if (this.#state.kind !== "open") return [];
+    const troubles = this.#topics.flatMap(({ trouble }) => trouble ?? []);
+    if (this.#stateName(troubles) === "ready") this.#currentAt = this.#clock.now();
+    return troubles;
+  }
+
+  #stateName(troubles: readonly string[]): SourceStatus["state"] {
+    if (this.#state.kind === "closed") return "closed";
+    if (troubles.length === 0)
+      return this.#topics.every(({ isCaughtUp }) => isCaughtUp) ? "ready" : "starting";
+    // One topic that is away does not make what the others say any less current.
+    return this.#topics.some(({ isCaughtUp }) => isCaughtUp) ? "degraded" : "starting";
+  }
+
+  #take(messages: readonly FollowedMessage[], changes: Changes): void {
+    for (const message of messages) {
+      const read = this.#read(message);
+      if (read.ok) this.#fold(read.event, message, changes);
+      else this.#rejections.add(message, read.kind, read.reason); // (2)
+    }
+  }
+
+  #fold(event: RegistrationEvent, message: FollowedMessage, changes: Changes): void {
+    const verdict = this.#registrations.accept(event, message.isHistory);
+    if (event.ignored.length > 0) this.#counts.informational += 1;
+    if (verdict.kind === "dropped") {
+      this.#counts[verdict.reason] += 1;
+      return;
+    }
+    this.#counts.accepted += 1;
+    if (verdict.kind === "put") changes.put(event.serviceId);
+    else changes.remove(event.serviceId, verdict.suppress); // (4)
+    const isNews = verdict.kind === "put" && verdict.instance === event.instance && !message.isHistory;
+    if (isNews) this.#complete(verdict.instance, message);
+  }
+
+  /** (3) */
+  #complete(instance: Instance, message: FollowedMessage): void {
+    const lacking = lacks(instance);
+    if (lacking === undefined) return;
+    const { serviceId, serviceName } = instance;
+    const { consul } = this.#options;
+    const reject = (why: string): void =>
+      this.#rejections.add(message, "IncompleteEventError", `it lacks ${lacking}, and ${why}`);
+    if (consul === undefined) {
+      reject("there is no Consul to complete it");
+      return;
+    }
+    const lookUp = async (): Promise<void> => {
+      if (this.#registrations.current(serviceId) !== instance) return;
+      try {
+        const isKnown = await consul.lookUp(serviceId, serviceName);
+        if (!isKnown) reject(`Consul does not know the service_id ${JSON.stringify(serviceId)}`);
+      } catch (error) {
+        this.#notAsked({ service_id: serviceId, reason: messageOf(error) });
+      }
+    };
+    if (!this.#lookUps.push(lookUp)) reject("too many wait for Consul to complete them");
+  }
+
+  #apply(changes: Changes): void {
+    if (this.#state.kind !== "open") return; // (5)
+    const put: InstanceRecord[] = [];
+    const remove: string[] = [];
+    const suppress: string[] = [];
+    for (const [serviceId, isSuppressed] of changes.take()) {
+      // What holds by now: another topic may have said something since.
+      const instance = this.#registrations.current(serviceId);
+      if (instance !== undefined) {
+        put.push({ key: serviceId, instance });
+        continue;
+      }
+      remove.push(serviceId);
+      if (isSuppressed) suppress.push(serviceId);
+    }
+    if (put.length + remove.length === 0) return;
+    this.#state.apply({ put, remove, ...(suppress.length > 0 && { suppress }) });
+  }
+}
+
+/** What an event does not say and the tool cannot be called without. */
+function lacks({ claim, url }: Instance): string | undefined {
+  if (claim === undefined) return url === undefined ? "tags and endpoint" : "tags";
+  return "toolName" in claim && url === undefined ? "an endpoint" : undefined;
+}
+
+/** Services whose statement has changed and was not applied yet. What is registered again is not suppressed by what was before. */
+class Changes {
+  #services = new Map<string, boolean>();
+
+  put(serviceId: string): void {
+    this.#services.set(serviceId, false);
+  }
+
+  /** @param suppress it was declared gone just now */
+  remove(serviceId: string, suppress: boolean): void {
+    this.#services.set(serviceId, suppress || this.#services.get(serviceId) === true);
+  }
+
+  take(): ReadonlyMap<string, boolean> {
+    const services = this.#services;
+    this.#services = new Map();
+    return services;
+  }
+}

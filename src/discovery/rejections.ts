@@ -1,0 +1,64 @@
+/**
+ * What becomes of events that cannot be taken. Owns: counting, reporting and dead-lettering them. Does not own: judging.
+ *
+ * 1. Every one is counted; a flood of them is a few lines in the log.
+ * 2. One that was on its topic before we began is not made a dead letter: it was one when it came, or would become one
+ *    again at every start of every replica.
+ * 3. A dead letter that cannot be written is reported, and holds nothing up.
+ */
+import type { FollowedMessage } from "../bus/bus.ts";
+import type { Clock } from "../core/clock.ts";
+import { messageOf } from "../core/errors.ts";
+import type { LogFields, Logger } from "../core/log.ts";
+import { thinned } from "./thinned-log.ts";
+import { WorkQueue } from "./work-queue.ts";
+
+/** What is wrong with an event that cannot be taken; it is the `error_type` of the dead letter. */
+export type RejectionKind = "InvalidJsonError" | "InvalidEventError" | "IncompleteEventError";
+
+/** Writes a dead letter. @param reason its name is a `RejectionKind` */
+export type DeadLetter = (message: FollowedMessage, reason: Error) => Promise<void>;
+
+export interface RejectionsOptions {
+  readonly deadLetter: DeadLetter;
+  readonly log: Logger;
+  readonly clock: Clock;
+}
+
+export class Rejections {
+  readonly #options: RejectionsOptions;
+  readonly #letters = new WorkQueue();
+  readonly #rejected: (fields: LogFields) => void;
+  readonly #notWritten: (fields: LogFields) => void;
+  #count = 0;
+
+  constructor(options: RejectionsOptions) {
+    this.#options = options;
+    const { log, clock } = options;
+    const warn = (message: string): ((fields: LogFields) => void) =>
+      thinned((fields) => log.warn(fields, message), clock);
+    this.#rejected = warn("a registration event is rejected"); // (1)
+    this.#notWritten = warn("a dead letter could not be written"); // (3)
+  }
+
+  get count(): number {
+    return this.#count;
+  }
+
+  add(message: FollowedMessage, kind: RejectionKind, reason: string): void {
+    this.#count += 1;
+    const { topic, partition, offset, key, isHistory } = message;
+    this.#rejected({ topic, partition, offset, key, reason });
+    if (isHistory) return; // (2)
+    const failed = (why: string): void => this.#notWritten({ topic, partition, offset, reason: why });
+    const error = Object.assign(new Error(reason), { name: kind });
+    const write = (): Promise<void> =>
+      this.#options.deadLetter(message, error).catch((thrown: unknown) => failed(messageOf(thrown)));
+    if (!this.#letters.push(write)) failed("too many wait to be written");
+  }
+
+  /** Dead letters under way are written, others are given up. */
+  close(): Promise<void> {
+    return this.#letters.close();
+  }
+}

@@ -1,0 +1,88 @@
+/** Registration events that a real Consul completes. */
+import { randomUUID } from "node:crypto";
+import { expect, it, onTestFinished } from "vitest";
+import { ConsulSource } from "../../src/discovery/consul.ts";
+import { Catalog } from "../../src/tools/catalog.ts";
+import { consulAddress, describeWithServices, kafkaServers } from "../services/index.ts";
+import { deadLetters, makeSource, publish, uniqueTopic, type OpenSource } from "./event-sources.ts";
+
+async function atAgent(path: string, body?: unknown): Promise<void> {
+  const { host, port } = consulAddress();
+  const answer = await fetch(`http://${host}:${port}/v1/agent/service/${path}`, {
+    method: "PUT",
+    ...(body !== undefined && { body: JSON.stringify(body) }),
+  });
+  expect(answer.status, await answer.text()).toBe(200);
+}
+
+/** A service in Consul for the duration of the test. */
+async function registerAtConsul(service: string, tool: string, id = `${service}-1`): Promise<void> {
+  const Tags = ["mcp-enabled", "node-type:orchestrator", `mcp-tool:${tool}`];
+  await atAgent("register", { ID: id, Name: service, Address: "127.0.0.1", Port: 9, Tags });
+  onTestFinished(async () => await atAgent(`deregister/${id}`));
+}
+
+interface Joined extends OpenSource {
+  readonly catalog: Catalog;
+  readonly topic: string;
+}
+
+/** Both sources on one catalog. */
+async function join(): Promise<Joined> {
+  const catalog = new Catalog({ maxTools: 1000 });
+  const consul = new ConsulSource({ consul: { ...consulAddress(), scheme: "http" } });
+  onTestFinished(async () => await consul.close());
+  const topic = uniqueTopic();
+  const open = await makeSource(kafkaServers(), [topic], { consul });
+  await open.source.start((change) => catalog.apply("events", change));
+  await consul.start((change) => catalog.apply("consul", change));
+  return { ...open, catalog, topic };
+}
+
+const smallEvent = (service: string, tool: string): unknown => ({
+  event_type: "registered",
+  node_id: randomUUID(),
+  service_id: `${service}-1`,
+  tags: ["mcp-enabled", "node-type:orchestrator", `mcp-tool:${tool}`],
+});
+
+describeWithServices("registration events that say too little, with a real Consul", () => {
+  it("make the tool of the service that Consul knows, with its address and name", async () => {
+    const [service, tool] = [`orders-${randomUUID()}`, `tool_${randomUUID()}`];
+    await registerAtConsul(service, "another_name");
+    const { catalog, bus, topic, source } = await join();
+    await publish(bus, topic, smallEvent(service, tool));
+    await expect
+      .poll(() => catalog.snapshot().byName.get(tool))
+      .toMatchObject({ source: "event", owner: service, endpoints: [{ url: "http://127.0.0.1:9" }] });
+    expect(source.counters()).toMatchObject({ accepted: 1, rejected: 0 });
+  });
+
+  it("are rejected where Consul does not know the service, and count once it does", async () => {
+    const [service, tool] = [`orders-${randomUUID()}`, `tool_${randomUUID()}`];
+    const open = await join();
+    const { catalog, bus, topic } = open;
+    await publish(bus, topic, smallEvent(service, tool));
+    const letters = await deadLetters(open);
+    await expect.poll(letters).toHaveLength(1);
+    expect(letters()[0]).toMatchObject({
+      failure_reason: `it lacks an endpoint, and Consul does not know the service_id "${service}-1"`,
+    });
+    expect(catalog.snapshot().byName.has(tool)).toBe(false);
+    await registerAtConsul(service, tool);
+    await expect.poll(() => catalog.snapshot().byName.get(tool)).toMatchObject({ owner: service });
+  });
+
+  it("that take an instance out speak against Consul", async () => {
+    const [service, tool] = [`orders-${randomUUID()}`, `tool_${randomUUID()}`];
+    await registerAtConsul(service, tool);
+    const { catalog, bus, topic } = await join();
+    await expect.poll(() => catalog.snapshot().byName.get(tool)).toMatchObject({ source: "consul" });
+    await publish(bus, topic, { event_type: "expired", service_id: `${service}-1` });
+    await expect.poll(() => catalog.snapshot().byName.has(tool)).toBe(false);
+    await publish(bus, topic, smallEvent(service, tool));
+    await expect
+      .poll(() => catalog.snapshot().byName.get(tool))
+      .toMatchObject({ source: "event", owner: service });
+  });
+});
