@@ -44,9 +44,9 @@ let wrongAnswers = 0;
 /** Runs a job against one gateway, and takes the gateway's CPU time on both sides of the calls that are counted. */
 async function round(load: Child, gateway: Child, job: Job): Promise<Figures> {
   await load.ask(job);
-  const before = await gateway.cpuMicroseconds();
+  const before = (await gateway.usage()).cpu;
   const outcome = await load.ask<Outcome>("go");
-  const cpu = (await gateway.cpuMicroseconds()) - before;
+  const cpu = (await gateway.usage()).cpu - before;
   wrongAnswers += outcome.wrong;
   if (outcome.firstWrong !== undefined)
     console.error(`${outcome.wrong} wrong answers from ${job.url}, the first:\n${outcome.firstWrong}\n`);

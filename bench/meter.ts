@@ -1,6 +1,10 @@
-/** Preloaded into both gateways (`--import`): answers every message with the CPU time that the process has used, in µs. */
+/**
+ * Preloaded into every process of a benchmark (`--import`): answers the message `usage` with what the process has used,
+ * and ends it when the main program is gone, however that ended.
+ */
 process.on("message", (message) => {
-  if (message !== "cpu") return;
+  if (message !== "usage") return;
   const { user, system } = process.cpuUsage();
-  process.send?.({ cpu: user + system });
+  process.send?.({ cpu: user + system, rss: process.memoryUsage.rss() });
 });
+process.on("disconnect", () => process.exit(1));

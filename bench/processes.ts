@@ -7,8 +7,11 @@ import { on } from "node:events";
 import { availableParallelism } from "node:os";
 import { fileURLToPath } from "node:url";
 
-/** Gateways get a CPU for themselves; load and service share another, as they stand for other machines. */
-const cpus = { gateway: "0", others: "1" } as const;
+/**
+ * Gateways get a CPU for themselves; load and service share another, as they stand for other machines. What belongs to a
+ * system that is measured as a whole is left to the kernel.
+ */
+const cpus = { gateway: "0", others: "1", anywhere: undefined } as const;
 
 const canPin = availableParallelism() > 1 && spawnSync("taskset", ["-c", "0", "true"]).status === 0;
 
@@ -19,6 +22,14 @@ export const placement = canPin
 
 const preload = fileURLToPath(new URL("meter.ts", import.meta.url));
 
+/** What a process has used so far. */
+export interface Usage {
+  /** User and system time in µs. */
+  readonly cpu: number;
+  /** Resident memory in bytes. */
+  readonly rss: number;
+}
+
 export class Child implements AsyncDisposable {
   readonly #process: ChildProcess;
   readonly #messages: AsyncIterator<unknown[]>;
@@ -27,10 +38,10 @@ export class Child implements AsyncDisposable {
   /** What it wrote to stderr, for the case that it fails. */
   #stderr = "";
 
-  /** @param place `gateway`: it also answers `cpuMicroseconds` */
   constructor(place: keyof typeof cpus, args: readonly string[], env: Readonly<Record<string, string>> = {}) {
-    const node = [process.execPath, ...(place === "gateway" ? ["--import", preload] : []), ...args];
-    const [command = "", ...rest] = canPin ? ["taskset", "-c", cpus[place], ...node] : node;
+    const node = [process.execPath, "--import", preload, ...args];
+    const cpu = cpus[place];
+    const [command = "", ...rest] = canPin && cpu !== undefined ? ["taskset", "-c", cpu, ...node] : node;
     this.#process = spawn(command, rest, {
       // Nothing of the caller's ONEX_… reaches what is measured.
       env: { PATH: process.env["PATH"] ?? "", ...env },
@@ -44,6 +55,10 @@ export class Child implements AsyncDisposable {
       this.#abort.abort(new Error(`a process of the benchmark ended: ${args.join(" ")}\n${this.#stderr}`));
       resolve(undefined);
     });
+  }
+
+  get pid(): number {
+    return this.#process.pid ?? 0;
   }
 
   send(message: object | string): void {
@@ -65,9 +80,19 @@ export class Child implements AsyncDisposable {
     return this.next<T>();
   }
 
-  /** User and system time so far. */
-  async cpuMicroseconds(): Promise<number> {
-    return (await this.ask<{ cpu: number }>("cpu")).cpu;
+  /** Answers to what was asked before, and what it said unasked, are passed over. */
+  async usage(): Promise<Usage> {
+    this.send("usage");
+    for (;;) {
+      const message = await this.next<Usage | object>();
+      if ("rss" in message) return message;
+    }
+  }
+
+  /** Calls `listener` with its messages, at once. The value ends it. */
+  onMessage(listener: (message: unknown) => void): () => void {
+    this.#process.on("message", listener);
+    return () => this.#process.off("message", listener);
   }
 
   /** Resolves with the value that `find` makes of a line of stderr; rejects when it ends first. */
@@ -76,7 +101,10 @@ export class Child implements AsyncDisposable {
       const look = (): void => {
         for (const line of this.#stderr.split("\n").slice(0, -1)) {
           const found = find(line);
-          if (found !== undefined) resolve(found);
+          if (found === undefined) continue;
+          this.#process.stderr?.off("data", look);
+          resolve(found);
+          return;
         }
       };
       this.#process.stderr?.on("data", look);
@@ -86,8 +114,6 @@ export class Child implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#process.kill("SIGTERM");
-    // An open channel would keep a process from ending by itself.
-    if (this.#process.connected) this.#process.disconnect();
     await this.#exit;
   }
 }

@@ -9,25 +9,44 @@ const launcher = fileURLToPath(new URL("../bin/onex.js", import.meta.url));
 
 export interface Runtime extends AsyncDisposable {
   readonly child: Child;
+  /** The MCP endpoint. */
   readonly url: string;
+  /** Tools that it served when it was ready. */
+  readonly tools: number;
+  /** From the start of the process until it said that it was ready. */
+  readonly readyMs: number;
 }
 
 /** @param tools how many it serves: the two that are called, and others to fill the list */
 export async function startRuntime(service: string, tools: number): Promise<Runtime> {
+  return serve("gateway", (folder) => writeContracts(folder, service, tools));
+}
+
+/**
+ * @param write puts the configuration, and contracts where there are any, into the folder
+ * @param onStart called as soon as there is a process
+ */
+export async function serve(
+  place: "gateway" | "anywhere",
+  write: (folder: string) => Promise<void>,
+  onStart?: (child: Child) => void,
+): Promise<Runtime> {
   const folder = await mkdtemp(join(tmpdir(), "onex-bench-"));
-  await writeContracts(folder, service, tools);
-  const child = new Child("gateway", [launcher, "serve"], { ONEX_CONTRACTS_DIR: folder });
+  await write(folder);
+  const startedAt = performance.now();
+  const child = new Child(place, [launcher, "serve"], { ONEX_CONTRACTS_DIR: folder });
+  onStart?.(child);
   const dispose = async (): Promise<void> => {
     await child[Symbol.asyncDispose]();
     await rm(folder, { recursive: true });
   };
   try {
-    const url = await child.line((line) => {
+    const { url, tools } = await child.line((line) => {
       if (!line.startsWith("{")) return undefined;
-      const { msg, mcp } = JSON.parse(line) as { msg: string; mcp?: string };
-      return msg === "onex-runtime is ready" ? mcp : undefined;
+      const { msg, mcp, tools } = JSON.parse(line) as { msg: string; mcp: string; tools: number };
+      return msg === "onex-runtime is ready" ? { url: mcp, tools } : undefined;
     });
-    return { child, url, [Symbol.asyncDispose]: dispose };
+    return { child, url, tools, readyMs: performance.now() - startedAt, [Symbol.asyncDispose]: dispose };
   } catch (error) {
     await dispose();
     throw error;

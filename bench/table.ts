@@ -58,11 +58,20 @@ export function table(rows: readonly Row[]): string {
       (ours.cpuPerCall / theirs.cpuPerCall).toFixed(2),
     ];
   });
+  return markdown(columns, lines);
+}
+
+/** A Markdown table whose first `texts` columns are text; the others are figures. */
+export function markdown(
+  columns: readonly string[],
+  lines: readonly (readonly string[])[],
+  texts = 1,
+): string {
   const widths = columns.map((column, index) =>
     Math.max(column.length, ...lines.map((line) => line[index]?.length ?? 0)),
   );
   const format = (cells: readonly string[]): string =>
-    `| ${cells.map((cell, index) => (index === 0 ? cell.padEnd(widths[0] ?? 0) : cell.padStart(widths[index] ?? 0))).join(" | ")} |`;
-  const rule = `| ${widths.map((width, index) => (index === 0 ? "-".repeat(width) : `${"-".repeat(width - 1)}:`)).join(" | ")} |`;
+    `| ${cells.map((cell, index) => (index < texts ? cell.padEnd(widths[index] ?? 0) : cell.padStart(widths[index] ?? 0))).join(" | ")} |`;
+  const rule = `| ${widths.map((width, index) => (index < texts ? "-".repeat(width) : `${"-".repeat(width - 1)}:`)).join(" | ")} |`;
   return [format(columns), rule, ...lines.map(format)].join("\n");
 }

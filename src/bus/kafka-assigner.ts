@@ -44,15 +44,18 @@ export function stickyAssigner({ library, owned, partitionsOf }: AssignerParts):
           readers.set(topic, [...(readers.get(topic) ?? []), sharer]);
         }
       }
-      const assignment = new Map(members.map(({ memberId }) => [memberId, {} as Record<string, number[]>]));
+      const assignment = new Map(members.map(({ memberId }) => [memberId, new Map<string, number[]>()]));
       for (const [topic, sharers] of readers) {
         const shares = sharePartitions(await partitionsOf(topic), sharers);
-        for (const [id, partitions] of shares)
-          Object.assign(assignment.get(id) ?? {}, { [topic]: partitions });
+        for (const [id, partitions] of shares) assignment.get(id)?.set(topic, partitions);
       }
       return [...assignment].map(([memberId, topics]) => ({
         memberId,
-        memberAssignment: MemberAssignment.encode({ version, assignment: topics, userData: Buffer.alloc(0) }),
+        memberAssignment: MemberAssignment.encode({
+          version,
+          assignment: Object.fromEntries(topics),
+          userData: Buffer.alloc(0),
+        }),
       }));
     },
   });
@@ -87,7 +90,7 @@ export function sharePartitions(
 function partitionsIn(userData: Uint8Array | undefined): number[] {
   try {
     const value: unknown = JSON.parse(Buffer.from(userData ?? []).toString());
-    return Array.isArray(value) ? value.filter((item) => Number.isSafeInteger(item)) : [];
+    return Array.isArray(value) ? value.filter((item): item is number => Number.isSafeInteger(item)) : [];
   } catch {
     return [];
   }

@@ -8,6 +8,7 @@
  * 3. A partition that was taken away aborts what runs of it: another member begins with what was not committed.
  * 4. A message is handed out at most once per assignment of its partition.
  * 5. What was taken and is not done is bounded; beyond it the partition is paused.
+ * 6. Before partitions are shared out anew, what runs may end and is committed, so that it does not run again elsewhere.
  */
 import { abortReason, sleep, within } from "../core/abort.ts";
 import { InfraUnavailableError, messageOf } from "../core/errors.ts";
@@ -66,6 +67,8 @@ const maxUnfinishedBytes = 16 * 1024 * 1024;
 const commitDelayMs = 50;
 const failedCommitDelayMs = 500;
 const finalCommitMs = 3000;
+/** For running handlers to end before a rebalance, which all members of the group wait for. */
+const rebalanceMs = 3000;
 /** For handlers that were aborted to end. */
 const abortedHandlersMs = 1000;
 const letterPauseMs = { first: 500, longest: 10_000 };
@@ -75,6 +78,8 @@ export class KafkaSubscription {
   readonly #parts: SubscriptionParts;
   readonly #reader: KafkaReader;
   readonly #chains: Chains<Item>;
+  /** Nothing more is handed out. */
+  readonly #stopping = new AbortController();
   readonly #ended = new AbortController();
   readonly #assignments = new Map<number, Assignment>();
   /** Where the topic ended when the subscription began. (1) */
@@ -83,7 +88,6 @@ export class KafkaSubscription {
   #commitTimer: NodeJS.Timeout | undefined;
   #committing: Promise<void> = Promise.resolve();
   #stuckLetters = 0;
-  #isStopping = false;
   #stopped: Promise<void> | undefined;
 
   constructor(options: SubscriptionOptions, parts: SubscriptionParts) {
@@ -97,10 +101,7 @@ export class KafkaSubscription {
       topic: options.topic,
       group: options.group,
       onAssigned: (partitions) => this.#assigned(partitions),
-      onRebalance: () => {
-        this.#chains.hold();
-        this.#commitNow();
-      },
+      onRebalance: () => this.#beforeRebalance(),
       onBatch: (batch) => this.#take(batch),
       onSkipped: (partition, next) => this.#assignments.get(partition)?.progress.passed(next),
     });
@@ -121,9 +122,9 @@ export class KafkaSubscription {
   /** What is wrong with it. */
   get problems(): string[] {
     const { topic } = this.#options;
-    const since = this.#reader.unreachableSince;
+    const { problem } = this.#reader;
     return [
-      ...(since === undefined ? [] : [`${topic}: no Kafka broker is reached since ${since.toISOString()}`]),
+      ...(problem === undefined ? [] : [problem]),
       ...(this.#stuckLetters === 0
         ? []
         : [`${topic}: ${this.#stuckLetters} dead letters cannot be published`]),
@@ -141,14 +142,14 @@ export class KafkaSubscription {
 
   /** Aborts what runs and closes now. */
   async destroy(reason: Error): Promise<void> {
-    this.#isStopping = true;
+    this.#stopping.abort(new InfraUnavailableError("the subscription ends", { retryable: false }));
     this.#abort(reason);
     clearTimeout(this.#commitTimer);
     await this.#reader.destroy();
   }
 
   async #stop(): Promise<void> {
-    this.#isStopping = true;
+    this.#stopping.abort(new InfraUnavailableError("the subscription ends", { retryable: false }));
     this.#chains.hold();
     this.#reader.pause([...this.#assignments.keys()]);
     const aborted = new Promise<void>((resolve) => {
@@ -162,10 +163,21 @@ export class KafkaSubscription {
     await this.#reader.stop();
   }
 
+  get #isStopping(): boolean {
+    return this.#stopping.signal.aborted;
+  }
+
   #abort(reason: Error): void {
     this.#chains.hold();
     this.#ended.abort(reason);
     for (const { abort } of this.#assignments.values()) abort.abort(reason);
+  }
+
+  /** Begins nothing more, lets what runs end, and commits it, within a limit. (6) */
+  async #beforeRebalance(): Promise<void> {
+    this.#chains.hold();
+    await within(this.#chains.idle(), rebalanceMs);
+    await within(this.#commitNow(), rebalanceMs);
   }
 
   /** (3) (4) */
@@ -263,8 +275,7 @@ export class KafkaSubscription {
     try {
       await this.#options.handler(message, signal);
     } catch (thrown) {
-      if (signal.aborted) return;
-      if (!(await this.#bury(message, thrown, signal))) return;
+      if (assignment.abort.signal.aborted || !(await this.#bury(message, thrown, signal))) return;
     }
     assignment.progress.finish(BigInt(message.offset));
     assignment.bytes -= message.value?.length ?? 0;
@@ -272,7 +283,7 @@ export class KafkaSubscription {
     this.#commitSoon();
   }
 
-  /** Puts the message on the dead-letter topic, however long that takes. False where it was given up. */
+  /** Puts the message on the dead-letter topic, however long that takes. False where the subscription ended first. */
   async #bury(message: DeliveredMessage, thrown: unknown, signal: AbortSignal): Promise<boolean> {
     const { topic, partition, offset, key } = message;
     const { environment, source, log, publish, deadLetter: isWanted } = this.#parts;
@@ -286,6 +297,7 @@ export class KafkaSubscription {
     // A letter about a letter would come back here.
     if (!isWanted || letter.topic === topic) return true;
     this.#stuckLetters += 1;
+    const until = AbortSignal.any([signal, this.#stopping.signal]);
     try {
       for (let pauseMs = letterPauseMs.first; ; pauseMs = Math.min(pauseMs * 2, letterPauseMs.longest)) {
         try {
@@ -297,7 +309,7 @@ export class KafkaSubscription {
             { topic: letter.topic, err: failure },
             `A dead letter could not be published yet: ${messageOf(failure)}`,
           );
-          await sleep(pauseMs, signal);
+          await sleep(pauseMs, until);
         }
       }
     } catch {

@@ -102,13 +102,7 @@ export class Follower implements Following {
   status(): { readonly lag: number; readonly healthy: boolean; readonly detail?: string } {
     let lag = 0n;
     for (const { next, end } of this.#positions.values()) lag += end > next ? end - next : 0n;
-    const since = this.#reader.unreachableSince;
-    const detail =
-      this.#closed !== undefined
-        ? `following ${this.#topic} has ended`
-        : since !== undefined
-          ? `${this.#topic}: no Kafka broker is reached since ${since.toISOString()}`
-          : undefined;
+    const detail = this.#closed === undefined ? this.#reader.problem : `following ${this.#topic} has ended`;
     return { lag: Number(lag), healthy: detail === undefined, ...(detail !== undefined && { detail }) };
   }
 
@@ -127,7 +121,7 @@ export class Follower implements Following {
   async #close(): Promise<void> {
     this.#end();
     this.#parts.followers.delete(this);
-    const isReached = this.#reader.unreachableSince === undefined;
+    const { isReached } = this.#reader;
     await this.#reader.stop();
     if (isReached) await this.#parts.topics.deleteGroup(this.#group, deleteGroupMs);
   }

@@ -4,13 +4,16 @@
  *
  * 1. A link that was cut opens nothing any more, and whatever the library still waits for ends within seconds: by
  *    itself it would go on trying to connect, and with it the process.
+ * 2. A member can finish what it runs before it takes part in a rebalance. The library has no place for that: it joins
+ *    at once, and by then the member's partitions may be another one's. So the request itself waits.
  */
 import { connect as connectTcp, isIP, type Socket } from "node:net";
 import { connect as connectTls } from "node:tls";
+import type * as Kafkajs from "kafkajs";
 import type { ISocketFactoryArgs, Kafka, KafkaConfig, LogEntry, RetryOptions } from "kafkajs";
 import type { Logger } from "../core/log.ts";
 
-export type Library = typeof import("kafkajs");
+export type Library = typeof Kafkajs;
 
 /** What all links of one bus share. */
 export interface LinkOptions {
@@ -18,25 +21,63 @@ export interface LinkOptions {
   readonly clientId: string;
   readonly servers: readonly string[];
   readonly security: Pick<KafkaConfig, "ssl" | "sasl">;
-  readonly log: Logger;
+  /** Takes the library's own lines: `libraryLog`. */
+  readonly write: (entry: LogEntry) => void;
 }
 
-export const loadLibrary = async (): Promise<Library> => await import("kafkajs");
+export async function loadLibrary(): Promise<Library> {
+  const library = await import("kafkajs");
+  await calmRequestQueues();
+  return library;
+}
+
+interface RequestQueue {
+  readonly pending: readonly unknown[];
+  scheduleCheckPendingRequests: (this: RequestQueue) => void;
+}
+
+const requestQueueModule = "kafkajs/src/network/requestQueue/index.js";
+
+/**
+ * Version 2.2.4 of the library asks every connection once a millisecond whether requests wait (a timer with a negative
+ * delay, of which Node warns): two percent of a core for a handful of idle connections. Where none waits there is
+ * nothing to ask; one that comes to wait sets the timer itself.
+ */
+async function calmRequestQueues(): Promise<void> {
+  const { default: queue } = (await import(requestQueueModule)) as {
+    readonly default: { readonly prototype: RequestQueue & { isCalm?: true } };
+  };
+  const { prototype } = queue;
+  if (prototype.isCalm === true) return;
+  const schedule = prototype.scheduleCheckPendingRequests;
+  prototype.scheduleCheckPendingRequests = function () {
+    if (this.pending.length > 0) schedule.call(this);
+  };
+  prototype.isCalm = true;
+}
 
 /** For a machine that drops packets; one that refuses is noticed at once. */
 const connectionTimeoutMs = 3000;
 const requestTimeoutMs = 15_000;
 const keepAliveMs = 60_000;
+/** The protocol's number of the request with which a member joins its group, anew at each rebalance. */
+const joinGroup = 11;
 
 export class KafkaLink {
   readonly kafka: Kafka;
   readonly #sockets = new Set<Socket>();
   readonly #connected = new Set<Socket>();
+  readonly #beforeJoin: (() => Promise<void>) | undefined;
   #unreachableSince: Date | undefined = new Date();
   #isCut = false;
 
-  constructor({ library, clientId, servers, security, log }: LinkOptions, retry: RetryOptions) {
-    const write = libraryLog(log);
+  /** @param beforeJoin holds back the request to join a group until it resolves; never rejects. (2) */
+  constructor(
+    { library, clientId, servers, security, write }: LinkOptions,
+    retry: RetryOptions,
+    beforeJoin?: () => Promise<void>,
+  ) {
+    this.#beforeJoin = beforeJoin;
     this.kafka = new library.Kafka({
       clientId,
       ...security,
@@ -70,6 +111,7 @@ export class KafkaLink {
       ? connectTls({ host, port, ...(isIP(host) === 0 && { servername: host }), ...ssl }, onConnect)
       : connectTcp({ host, port }, onConnect);
     socket.setKeepAlive(true, keepAliveMs);
+    if (this.#beforeJoin !== undefined) holdJoins(socket, this.#beforeJoin);
     this.#sockets.add(socket);
     socket.once(isSecure ? "secureConnect" : "connect", () => {
       this.#connected.add(socket);
@@ -83,11 +125,24 @@ export class KafkaLink {
   }
 }
 
+/** (2) */
+function holdJoins(socket: Socket, beforeJoin: () => Promise<void>): void {
+  const write = socket.write.bind(socket) as (...args: unknown[]) => boolean;
+  socket.write = (...args: unknown[]): boolean => {
+    const [data] = args;
+    // The library writes each request in one piece: its size in 4 bytes, then its number in 2.
+    const isJoin = Buffer.isBuffer(data) && data.length > 6 && data.readInt16BE(4) === joinGroup;
+    if (!isJoin) return write(...args);
+    void beforeJoin().then(() => write(...args));
+    return true;
+  };
+}
+
 /** One line for a text in this time: while brokers are away the library repeats itself many times a second. */
 const repeatAfterMs = 30_000;
 
-/** The library's lines, without stacks: its errors and warnings as warnings, now and then; the rest for debugging. */
-function libraryLog(log: Logger): (entry: LogEntry) => void {
+/** Takes the library's lines, without stacks: its errors and warnings as warnings, now and then; the rest for debugging. */
+export function libraryLog(log: Logger): (entry: LogEntry) => void {
   const last = new Map<string, number>();
   return ({ label, log: { message, broker, groupId, topic, error } }) => {
     const fields = {

@@ -84,8 +84,7 @@ export function resolveKafkaOptions(options: KafkaBusOptions): ResolvedKafkaOpti
       );
     }
   }
-  if (acks !== "all" && acks !== 1 && acks !== 0)
-    throw invalid(`acks must be all, 1 or 0, got ${String(acks)}`);
+  if (!["all", 1, 0].includes(acks)) throw invalid(`acks must be all, 1 or 0, got ${acks}`);
   wholeNumber("publishRetries", resolved.publishRetries, 0);
   wholeNumber("concurrency", resolved.concurrency, 1);
   if (resolved.partitions !== undefined) wholeNumber("partitions", resolved.partitions, 1);

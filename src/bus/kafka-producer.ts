@@ -77,7 +77,7 @@ export class KafkaProducer {
   async publish(topic: string, message: BusMessage): Promise<void> {
     const { publishRetries, retryBackoffBaseSeconds } = this.#options;
     for (let attempt = 0; ; attempt += 1) {
-      if (this.#closed.signal.aborted) throw abortReason(this.#closed.signal);
+      this.#closed.signal.throwIfAborted();
       const permit = this.#breaker.admit();
       try {
         await this.#send(topic, message);
@@ -138,7 +138,8 @@ export class KafkaProducer {
 
   #failed(thrown: unknown, doing: string, target: string): OnexError {
     const error = kafkaError(thrown, doing, target);
-    if (error.countsForBreaker || error.name === "InfraAuthenticationError") {
+    // An error with a broker's code came from a broker.
+    if (brokerCode(thrown) === undefined) {
       const since = new Date().toISOString();
       this.#failure ??= `no Kafka broker could be reached since ${since}: ${messageOf(thrown)}`;
     }

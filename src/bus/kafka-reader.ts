@@ -34,8 +34,8 @@ export interface ReaderOptions {
   readonly log: Logger;
   /** The member's partitions, at every change. (1) */
   readonly onAssigned: (partitions: readonly number[]) => void;
-  /** The group is about to share its partitions out again. */
-  readonly onRebalance?: () => void;
+  /** The group is about to share its partitions out again, and waits for this; never rejects. */
+  readonly onRebalance?: () => Promise<void>;
   /** False leaves the batch to be read again. (2) */
   readonly onBatch: (batch: ReadBatch) => boolean | Promise<boolean>;
   /** Records without messages (of transactions) went by. */
@@ -52,7 +52,8 @@ const heartbeatInterval = 1000;
 const rebalanceTimeout = 30_000;
 /** For partitions that are added to a topic to be seen. */
 const metadataMaxAge = 30_000;
-const restartMs = 500;
+const restartMs = 250;
+const longestRestartMs = 10_000;
 const leaveMs = 3000;
 const hastyLeaveMs = 1000;
 
@@ -71,6 +72,9 @@ export class KafkaReader {
   readonly #stopped = new AbortController();
   readonly #joined = Promise.withResolvers<undefined>();
   #assigned: readonly number[] = [];
+  /** Why the library gave up; undefined once the member is in its group again. */
+  #failure: string | undefined;
+  #failures = 0;
   #running: Running | undefined;
   #loop: Promise<void> | undefined;
 
@@ -85,9 +89,16 @@ export class KafkaReader {
     await abortable(this.#joined.promise, signal);
   }
 
-  /** Since when no broker is connected; undefined while one is. */
-  get unreachableSince(): Date | undefined {
-    return this.#running?.link.unreachableSince;
+  /** Why nothing is read at the moment; undefined where something is, or nothing was begun. */
+  get problem(): string | undefined {
+    const { topic } = this.#options;
+    const since = this.#running?.link.unreachableSince;
+    if (since !== undefined) return `${topic}: no Kafka broker is reached since ${since.toISOString()}`;
+    return this.#failure === undefined ? undefined : `${topic}: reading begins anew: ${this.#failure}`;
+  }
+
+  get isReached(): boolean {
+    return this.#running !== undefined && this.#running.link.unreachableSince === undefined;
   }
 
   seek(partition: number, offset: bigint): void {
@@ -156,21 +167,20 @@ export class KafkaReader {
   async #run(): Promise<void> {
     const { signal } = this.#stopped;
     while (!signal.aborted) {
-      try {
-        await this.#consume(signal);
-      } catch (thrown) {
-        if (signal.aborted) return;
+      await this.#consume(signal).catch((thrown: unknown) => {
         const { topic, group, log } = this.#options;
-        log.warn({ topic, group }, `Reading ${topic} begins anew: ${messageOf(thrown)}`);
-      }
-      await sleep(restartMs * (1 + Math.random()), signal).catch(() => undefined);
+        if (!signal.aborted) log.warn({ topic, group }, `Reading ${topic} begins anew: ${messageOf(thrown)}`);
+      });
+      const pauseMs = Math.min(restartMs * 2 ** this.#failures, longestRestartMs);
+      await sleep(pauseMs * (0.75 + Math.random() / 2), signal).catch(() => undefined);
     }
   }
 
   /** Rejects when the library gave up. */
   async #consume(signal: AbortSignal): Promise<void> {
     const { link: linkOptions, topics, topic, group } = this.#options;
-    const link = new KafkaLink(linkOptions, forEver);
+    const { onRebalance = () => Promise.resolve() } = this.#options;
+    const link = new KafkaLink(linkOptions, forEver, onRebalance);
     const consumer = link.kafka.consumer({
       groupId: group,
       partitionAssigners: [
@@ -194,11 +204,12 @@ export class KafkaReader {
     consumer.on("consumer.crash", ({ payload }) => crashed.reject(payload.error));
     consumer.on("consumer.group_join", ({ payload }) => {
       running.isJoined = true;
+      this.#failure = undefined;
+      this.#failures = 0;
       this.#assigned = payload.memberAssignment[topic] ?? [];
       this.#options.onAssigned(this.#assigned);
       this.#joined.resolve(undefined);
     });
-    consumer.on("consumer.rebalancing", () => this.#options.onRebalance?.());
     consumer.on("consumer.end_batch_process", ({ payload: { partition, lastOffset, batchSize } }) => {
       if (batchSize === 0) this.#options.onSkipped?.(partition, BigInt(lastOffset) + 1n);
     });
@@ -224,11 +235,11 @@ export class KafkaReader {
   }
 
   async #batch(running: Running, payload: EachBatchPayload): Promise<void> {
-    const { batch, commitOffsetsIfNecessary, resolveOffset } = payload;
+    const { batch } = payload;
     const { topic, partition } = batch;
     running.commit = async (offsets) => {
       const partitions = [...offsets].map(([id, offset]) => ({ partition: id, offset: String(offset) }));
-      await commitOffsetsIfNecessary({ topics: [{ topic, partitions }] });
+      await payload.commitOffsetsIfNecessary({ topics: [{ topic, partitions }] });
     };
     const last = batch.messages.at(-1);
     // A seek since the read wins over what was read.
@@ -239,7 +250,7 @@ export class KafkaReader {
       next: BigInt(batch.lastOffset()) + 1n,
       end: BigInt(batch.highWatermark),
     });
-    if (taken && !payload.isStale()) resolveOffset(last.offset); // (2)
+    if (taken && !payload.isStale()) payload.resolveOffset(last.offset); // (2)
   }
 }
 

@@ -39,12 +39,14 @@ export class KafkaTopics {
   readonly #options: LinkOptions;
   readonly #log: Logger;
   readonly #waiting = new Map<string, string>();
+  /** The reasons that were logged, by topic. */
+  readonly #told = new Map<string, string>();
   #client: { readonly link: KafkaLink; readonly admin: Promise<Admin> } | undefined;
   #isClosed = false;
 
-  constructor(options: LinkOptions) {
+  constructor(options: LinkOptions, log: Logger) {
     this.#options = options;
-    this.#log = options.log;
+    this.#log = log;
   }
 
   /** What is waited for, and why: topics by name, the brokers as `brokers`. */
@@ -136,7 +138,8 @@ export class KafkaTopics {
       signal.throwIfAborted();
       try {
         const answer = await abortable((async () => await ask(await this.#admin()))(), signal);
-        if (this.#waiting.delete(topic)) this.#log.info({ topic }, `Topic ${topic} is there`);
+        this.#waiting.delete(topic);
+        if (this.#told.delete(topic)) this.#log.info({ topic }, `Topic ${topic} is there`);
         return answer;
       } catch (thrown) {
         if (signal.aborted) throw thrown;
@@ -149,10 +152,11 @@ export class KafkaTopics {
   }
 
   #wait(topic: string, reason: string, attempt: number): void {
-    const isNew = this.#waiting.get(topic) !== reason;
     this.#waiting.set(topic, reason);
     // A topic that was just created, or a leader that moves, is no news.
-    if (attempt < 2 || !(isNew || attempt % attemptsPerLine === 0)) return;
+    const isNews = this.#told.get(topic) !== reason || attempt % attemptsPerLine === 0;
+    if (attempt < 2 || !isNews) return;
+    this.#told.set(topic, reason);
     this.#log.warn({ topic }, `Waiting for Kafka: ${reason}`);
   }
 

@@ -32,7 +32,7 @@ import { isTopicName } from "./envelope.ts";
 import { KafkaSubscription } from "./kafka-consumer.ts";
 import { isTooLarge } from "./kafka-errors.ts";
 import { followTopic, type Follower } from "./kafka-follow.ts";
-import { loadLibrary, type LinkOptions } from "./kafka-link.ts";
+import { libraryLog, loadLibrary, type LinkOptions } from "./kafka-link.ts";
 import {
   resolveKafkaOptions,
   securityOf,
@@ -208,14 +208,14 @@ export class KafkaBus implements EventBus, EventLog {
       clientId: options.source,
       servers: options.bootstrapServers,
       security: await securityOf(options),
-      log: this.#log,
+      write: libraryLog(this.#log),
     };
-    const topics = new KafkaTopics(link);
+    const topics = new KafkaTopics(link, this.#log);
     const producer = new KafkaProducer(link, options, topics);
     try {
       await producer.connect();
     } catch (thrown) {
-      this.#log.warn({ err: thrown }, `Kafka is not reached yet and is tried on: ${messageOf(thrown)}`);
+      this.#log.warn({}, `Kafka is not reached yet and is tried on: ${messageOf(thrown)}`);
       void this.#reach(producer);
     }
     if (this.#abort.signal.aborted) {

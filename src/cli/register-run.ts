@@ -13,7 +13,7 @@ import {
   type Registrant,
   registeredAt,
   registerTool,
-  removeContract,
+  removeContracts,
   removeService,
 } from "../discovery/register-publish.ts";
 import type { RegistrationPlan } from "../discovery/register-service.ts";
@@ -85,7 +85,7 @@ export async function deregisterAll(
     const event = await sayGone(id, events, parts, report);
     const consul = await attempt(report, id, async () => {
       const registrant = await removeService(client, id);
-      await removeContract(client, { toolName, key: contract.key });
+      await removeContracts(client, [{ toolName, key: contract.key }]);
       return goneText(registrant);
     });
     report.services.push(rowOf(registration, { tool: toolName, consul, event }));
@@ -107,7 +107,7 @@ export async function deregisterOne(id: string, parts: Publishing, report: Repor
   const event = tool === null ? noEvent : await sayGone(id, events, parts, report);
   await client.deregisterService(id);
   const key = found.Meta["mcp-contract"];
-  if (tool !== null && key !== undefined) await removeContract(client, { toolName: tool, key });
+  if (tool !== null && key !== undefined) await removeContracts(client, [{ toolName: tool, key }]);
   report.services.push({ ...row, tool, consul: goneText("runtime"), event });
 }
 

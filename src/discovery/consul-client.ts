@@ -130,6 +130,8 @@ export async function openConsul(options: ConsulOptions): Promise<ConsulClient> 
   return new Client(options, open(options.maxSockets ?? defaultMaxSockets), open(maxWaitingSockets));
 }
 
+type PackageResponse = http.IncomingMessage & { readonly body?: unknown };
+
 class Client implements ConsulClient {
   readonly address: string;
   readonly #reading: OpenPackage;
@@ -273,7 +275,10 @@ class Client implements ConsulClient {
     if (!parsed.success) {
       const [issue] = parsed.error.issues;
       const where = issue === undefined || issue.path.length === 0 ? "" : ` at ${issue.path.join(".")}`;
-      throw this.#misunderstood(operation, `${where}: ${issue?.message ?? "not understood"}`);
+      throw this.#misunderstood(
+        operation,
+        `${where}: ${(issue?.message ?? "not understood").replace(/^Invalid input: /, "")}`,
+      );
     }
     const { "x-consul-index": index, "x-consul-results-filtered-by-acls": filtered } = answer.headers;
     return { data: parsed.data, index: indexOf(index), isFiltered: filtered === "true" };
@@ -295,8 +300,10 @@ class Client implements ConsulClient {
     signal?.addEventListener("abort", cancel, { once: true });
     try {
       const result = await run(client, { ctx: context, timeout: limitMs });
-      const [{ headers }, body] = result as [http.IncomingMessage, unknown];
-      return { headers, body };
+      const [response, data] = result as [PackageResponse, unknown];
+      // To the package an answer that is no list of keys is a list without keys; what was said is in the response.
+      const body = data ?? (response.statusCode === 404 ? undefined : (response.body ?? null));
+      return { headers: response.headers, body };
     } catch (error) {
       throwIfAborted(signal);
       this.#mustBeOpen();
@@ -358,8 +365,9 @@ function throwIfAborted(signal: AbortSignal | undefined): void {
 /** Characters shown of what Consul says with a refusal. */
 const maxSaid = 300;
 
+/** The package hangs the response on every error; it is the reason of those that say so. */
 function responseOf(error: unknown): { readonly statusCode?: number; readonly body?: unknown } {
-  const response: unknown = isObject(error) ? error.response : undefined;
+  const response: unknown = isObject(error) && error.isResponse === true ? error.response : undefined;
   if (!isObject(response) || typeof response.statusCode !== "number") return {};
   return { statusCode: response.statusCode, body: response.body };
 }

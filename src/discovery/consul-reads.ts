@@ -32,7 +32,8 @@ export class ConsulReads {
   readonly #options: ReadsOptions;
   readonly #urgent = new Set<string>();
   readonly #patient = new Set<string>();
-  readonly #running = new Set<string>();
+  /** With those who wait for the read. */
+  readonly #running = new Map<string, readonly (() => void)[]>();
   /** Asked for again while they run. */
   readonly #again = new Set<string>();
   /** Names that Consul could not answer for, until they are tried again. */
@@ -75,7 +76,7 @@ export class ConsulReads {
     this.#urgent.clear();
     this.#patient.clear();
     this.#again.clear();
-    for (const resolve of [...this.#waiting.values()].flat()) resolve();
+    for (const resolve of [...this.#waiting.values(), ...this.#running.values()].flat()) resolve();
     this.#waiting.clear();
   }
 
@@ -107,9 +108,9 @@ export class ConsulReads {
   }
 
   async #run(name: string): Promise<void> {
-    this.#running.add(name);
     const waiting = this.#waiting.get(name) ?? [];
     this.#waiting.delete(name);
+    this.#running.set(name, waiting);
     let isDone = true;
     try {
       await this.#options.read(name);

@@ -25,6 +25,16 @@ interface Service {
   readonly read: number;
   /** The tagged ones. */
   readonly rows: readonly ConsulInstance[];
+  /** Contracts that they name and that do not lie below the prefix. */
+  readonly outside: readonly string[];
+}
+
+/** What of an instance tells whether it is still what it was. */
+interface Mark {
+  readonly service: string;
+  readonly index: number;
+  /** Of its node: the address is the node's. */
+  readonly nodeIndex: number;
 }
 
 interface Stated {
@@ -40,6 +50,8 @@ export class ConsulState {
   readonly contracts = new ConsulContracts();
   readonly #services = new Map<string, Service>();
   readonly #records = new Map<string, Stated>();
+  /** By node and id. Looking over thousands of instances makes no garbage. */
+  readonly #marks = new Map<string, Map<string, Mark>>();
   #reads = 0;
   #era = 0;
 
@@ -59,7 +71,8 @@ export class ConsulState {
     if (before !== undefined && before.read > read) return none; // (1)
     const tagged = rows.filter(isTagged);
     if (tagged.length === 0) this.#services.delete(name);
-    else this.#services.set(name, { read, rows: tagged });
+    else this.#services.set(name, { read, rows: tagged, outside: outsideKeys(tagged) });
+    this.#mark(name, before?.rows ?? [], tagged);
     const put = this.#refold(name, tagged);
     const present = new Set(tagged.map(recordKey));
     const remove = (before?.rows ?? [])
@@ -99,48 +112,41 @@ export class ConsulState {
   }
 
   /** Services with an instance at a node. */
-  servicesAt(node: string): readonly string[] {
-    return [...this.#services].flatMap(([name, { rows }]) =>
-      rows.some(({ Node }) => Node.Node === node) ? [name] : [],
-    );
+  servicesAt(node: string): ReadonlySet<string> {
+    return new Set([...(this.#marks.get(node)?.values() ?? [])].map(({ service }) => service));
   }
 
   /** Contracts that instances name and that do not lie below the prefix. */
-  outsideKeys(rows: Iterable<ConsulInstance> = this.#rows()): readonly string[] {
+  outsideKeys(): ReadonlySet<string> {
     const keys = new Set<string>();
-    for (const row of rows) {
-      const contract = contractKeyOf(row);
-      if (contract !== undefined && !contract.key.startsWith(nodeContractPrefix)) keys.add(contract.key);
-    }
-    return [...keys];
+    for (const { outside } of this.#services.values()) for (const key of outside) keys.add(key);
+    return keys;
   }
 
   /**
    * Services of which something differs from what is known, by what all nodes have registered.
    *
-   * @param found every node's address index and its tagged services
+   * @param found the address index and the tagged services of every node
    */
   differences(
     found: ReadonlyMap<string, { readonly index: number; readonly services: readonly ConsulNodeService[] }>,
   ): ReadonlySet<string> {
-    const nodes = new Map(
-      [...found].map(([name, { index, services }]) => [
-        name,
-        { index, services, ids: new Set(services.map(({ ID }) => ID)) },
-      ]),
-    );
     const changed = new Set<string>();
-    const known = new Map<string, ConsulInstance>();
-    for (const row of this.#rows()) {
-      known.set(recordKey(row), row);
-      const node = nodes.get(row.Node.Node);
-      const isThere = node?.ids.has(row.Service.ID) === true;
-      if (!isThere || node.index !== row.Node.ModifyIndex) changed.add(row.Service.Service);
+    for (const node of this.#marks.keys()) {
+      if (!found.has(node)) for (const name of this.servicesAt(node)) changed.add(name);
     }
-    for (const [name, { services }] of nodes) {
+    for (const [node, { index, services }] of found) {
+      const marks = this.#marks.get(node);
+      let known = 0;
       for (const { ID, Service, ModifyIndex } of services) {
-        if (known.get(`${name}/${ID}`)?.Service.ModifyIndex !== ModifyIndex) changed.add(Service);
+        const mark = marks?.get(ID);
+        if (mark !== undefined) known += 1;
+        if (mark?.index !== ModifyIndex || mark.nodeIndex !== index || mark.service !== Service)
+          changed.add(Service);
       }
+      if (marks === undefined || known === marks.size) continue;
+      const ids = new Set(services.map(({ ID }) => ID));
+      for (const [id, { service }] of marks) if (!ids.has(id)) changed.add(service);
     }
     return changed;
   }
@@ -155,8 +161,17 @@ export class ConsulState {
     return [...records, ...this.contracts.problems()];
   }
 
-  *#rows(): Generator<ConsulInstance> {
-    for (const { rows } of this.#services.values()) yield* rows;
+  #mark(service: string, before: readonly ConsulInstance[], rows: readonly ConsulInstance[]): void {
+    for (const { Node, Service } of before) {
+      const marks = this.#marks.get(Node.Node);
+      if (marks?.get(Service.ID)?.service === service) marks.delete(Service.ID);
+      if (marks?.size === 0) this.#marks.delete(Node.Node);
+    }
+    for (const { Node, Service } of rows) {
+      const marks = this.#marks.get(Node.Node) ?? new Map<string, Mark>();
+      marks.set(Service.ID, { service, index: Service.ModifyIndex, nodeIndex: Node.ModifyIndex });
+      this.#marks.set(Node.Node, marks);
+    }
   }
 
   #refoldUsers(keys: ReadonlySet<string>): ConsulChange {
@@ -189,4 +204,14 @@ export class ConsulState {
     if (before.service === service || before.era !== this.#era) return false;
     return (record.instance.index ?? 0) < (before.record.instance.index ?? 0);
   }
+}
+
+/** Contracts that these instances name and that do not lie below the prefix. */
+export function outsideKeys(rows: readonly ConsulInstance[]): readonly string[] {
+  const keys = new Set<string>();
+  for (const row of rows) {
+    const contract = contractKeyOf(row);
+    if (contract !== undefined && !contract.key.startsWith(nodeContractPrefix)) keys.add(contract.key);
+  }
+  return [...keys];
 }

@@ -144,8 +144,8 @@ export async function visibleNodes(
 }
 
 /** Rejects with the first failure. */
-export async function inParallel<T>(items: readonly T[], run: (item: T) => Promise<void>): Promise<void> {
-  const rest = items.values();
+export async function inParallel<T>(items: Iterable<T>, run: (item: T) => Promise<void>): Promise<void> {
+  const rest = [...items].values();
   const worker = async (): Promise<void> => {
     for (const item of rest) await run(item);
   };

@@ -25,7 +25,7 @@ import {
 } from "./consul-client.ts";
 import { nodeContractPrefix } from "./consul-instance.ts";
 import { ConsulReads } from "./consul-reads.ts";
-import { type ConsulChange, type ConsulProblem, ConsulState } from "./consul-state.ts";
+import { type ConsulChange, type ConsulProblem, ConsulState, outsideKeys } from "./consul-state.ts";
 import { ConsulSweep, inParallel, visibleNodes } from "./consul-sweep.ts";
 import { Troubles } from "./consul-troubles.ts";
 import { follow, type News } from "./consul-wait.ts";
@@ -319,7 +319,7 @@ export class ConsulSource implements ToolSource {
     const read = this.#known.beginRead();
     const { data, isFiltered } = await client.instances(name, { signal });
     if (isFiltered && data.length === 0) await visibleNodes(client, signal); // (4)
-    for (const key of this.#known.outsideKeys(data)) {
+    for (const key of outsideKeys(data)) {
       this.#apply(this.#known.putContract(key, await client.readKey(key, signal)));
     }
     this.#apply(this.#known.putService(name, data, read));

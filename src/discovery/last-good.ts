@@ -47,7 +47,7 @@ const record = z.object({
   instance: z.looseObject({
     source: z.enum(["event", "consul"]),
     serviceId: z.string(),
-    serviceName: z.string(),
+    serviceName: z.string().optional(),
     claim: claim.optional(),
     definition: z.looseObject({
       title: z.string().optional(),

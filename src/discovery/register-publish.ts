@@ -103,26 +103,31 @@ export const announceGone = async ({ events, source }: Publishing, serviceId: st
   await send(events, deregisteredEvent(serviceId, source));
 
 /** Takes a service out where a runtime registered it; who had. Undefined: it was not there. (1) */
-export async function removeService(
-  consul: ConsulClient,
-  id: string,
-  signal?: AbortSignal,
-): Promise<Registrant | undefined> {
-  const registrant = (await registeredAt(consul, [id], signal)).get(id);
-  if (registrant === "runtime") await consul.deregisterService(id, signal);
+export async function removeService(consul: ConsulClient, id: string): Promise<Registrant | undefined> {
+  const registrant = (await registeredAt(consul, [id])).get(id);
+  if (registrant === "runtime") await consul.deregisterService(id);
   return registrant;
 }
 
-/** Removes the contract of a tool whose services are gone. (1) (2) */
-export async function removeContract(
+export interface ContractPlace {
+  readonly toolName: string;
+  readonly key: string;
+}
+
+/** Removes the contracts of tools whose services are gone. (1) (2) */
+export async function removeContracts(
   consul: ConsulClient,
-  { toolName, key }: { readonly toolName: string; readonly key: string },
+  contracts: readonly ContractPlace[],
   signal?: AbortSignal,
 ): Promise<void> {
-  const present = await consul.readKey(key, signal);
-  if (present === undefined || !isOurContract(decode(present.value))) return;
+  if (contracts.length === 0) return;
   const { data } = await consul.services(signal === undefined ? {} : { signal });
-  if (!Object.values(data).some((tags) => tags.includes(toolTagOf(toolName)))) await consul.deleteKey(key);
+  const tags = new Set(Object.values(data).flat());
+  await forEachOf(contracts, async ({ toolName, key }) => {
+    if (tags.has(toolTagOf(toolName))) return;
+    const present = await consul.readKey(key, signal);
+    if (present !== undefined && isOurContract(decode(present.value))) await consul.deleteKey(key);
+  });
 }
 
 /** The ids of the tools' services that other runtimes of this name keep registered, and can be called. */
@@ -152,6 +157,20 @@ export async function allOf<const T extends readonly Promise<unknown>[]>(
   return ends.map((end) => (end as PromiseFulfilledResult<unknown>).value) as {
     -readonly [K in keyof T]: Awaited<T[K]>;
   };
+}
+
+/** Services that are told of at once: more would only queue, and run into their time limit. */
+const atOnce = 16;
+
+/** Does the work for each item, some at a time. (3) */
+export async function forEachOf<T>(items: Iterable<T>, work: (item: T) => Promise<void>): Promise<void> {
+  const queue = [...items].values();
+  const drain = async (): Promise<void> => {
+    let failure: { readonly error: unknown } | undefined;
+    for (const item of queue) await work(item).catch((error: unknown) => (failure ??= { error }));
+    if (failure !== undefined) throw failure.error;
+  };
+  await allOf(Array.from({ length: atOnce }, drain));
 }
 
 const decoder = new TextDecoder();

@@ -54,7 +54,7 @@ export function toolService(tool: Tool, document: unknown, env: Env): ToolServic
   if (!isObject(document) || !isObject(document.mcp)) return refuse(changed);
   const written = withoutNulls(document.mcp.execution);
   const { name } = document;
-  if (typeof name !== "string" || name === "" || !isServed(tool.execution, document, written, env))
+  if (typeof name !== "string" || name === "" || !isServed(tool.execution, written, env))
     return refuse(changed); // (2)
   const secret = unpublishable(written, tool.execution);
   if (secret !== undefined) return refuse(secret); // (1)
@@ -115,11 +115,11 @@ function addressOf(url: string): ServiceAddress {
 }
 
 /** Whether the contract, as it is written, comes to this execution. (2) */
-function isServed(served: Execution, document: object, written: unknown, env: Env): boolean {
+function isServed(served: Execution, written: unknown, env: Env): boolean {
   const problems: Problem[] = [];
   const execution = expandExecution(written, env, problems);
   const parsed = nodeContractSchema.shape.mcp.shape.execution.safeParse(execution);
-  if (!parsed.success || !("node_type" in document)) return false;
+  if (!parsed.success) return false;
   const { data } = parsed;
   const checked =
     data.kind === "onex"

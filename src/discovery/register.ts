@@ -26,14 +26,16 @@ import {
   allOf,
   announceGone,
   announceTool,
+  type ContractPlace,
   ensureTopic,
   type EventTarget,
+  forEachOf,
   keptByOthers,
   type Publishing,
   type Registrant,
   registeredAt,
   registerTool,
-  removeContract,
+  removeContracts,
   removeService,
 } from "./register-publish.ts";
 import {
@@ -258,7 +260,7 @@ export class Registration {
     if (plan.self !== undefined)
       await this.#tellSelf(publishing, plan.self, present.get(plan.self.id), signal);
     await allOf([
-      ...[...entries].map(([id, entry]) => this.#tellTool(publishing, entry, present.get(id), signal)),
+      forEachOf(entries, ([id, entry]) => this.#tellTool(publishing, entry, present.get(id), signal)),
       this.#withdraw(
         publishing,
         [...this.#tools.keys()].filter((id) => !entries.has(id)),
@@ -345,34 +347,31 @@ export class Registration {
   /** (5) */
   async #withdraw(publishing: Publishing, ids: readonly string[], signal?: AbortSignal): Promise<void> {
     if (ids.length === 0) return;
+    const { consul } = publishing;
     await within(this.#announcing, announceEndMs);
-    const kept = await keptByOthers(publishing, { ...this.#self, name: this.#options.register.name }, signal);
-    await allOf(ids.map((id) => this.#withdrawOne(publishing, id, kept.has(id), signal)));
-  }
-
-  async #withdrawOne(
-    publishing: Publishing,
-    id: string,
-    isKept: boolean,
-    signal: AbortSignal | undefined,
-  ): Promise<void> {
-    const entry = this.#tools.get(id);
-    if (entry === undefined) return;
-    if (!isKept) {
-      await allOf([
-        this.#announced.has(id) ? announceGone(publishing, id) : Promise.resolve(),
-        this.#removeTool(publishing.consul, entry, signal), // (3)
-      ]);
+    const self = { ...this.#self, name: this.#options.register.name };
+    const kept = await keptByOthers(publishing, self, signal);
+    const present = await registeredAt(consul, ids, signal);
+    const contracts: ContractPlace[] = [];
+    const withdrawOne = async (id: string): Promise<void> => {
+      if (!kept.has(id)) {
+        await allOf([
+          present.get(id) === "runtime" ? consul.deregisterService(id, signal) : Promise.resolve(),
+          this.#announced.has(id) ? announceGone(publishing, id) : Promise.resolve(), // (3)
+        ]);
+      }
+      const entry = this.#tools.get(id);
+      if (entry !== undefined && !kept.has(id))
+        contracts.push({ toolName: entry.toolName, key: entry.contract.key });
+      this.#tools.delete(id);
+      this.#told.delete(id);
+      this.#announced.delete(id);
+    };
+    try {
+      await forEachOf(ids, withdrawOne);
+    } finally {
+      await removeContracts(consul, contracts, signal);
     }
-    this.#tools.delete(id);
-    this.#told.delete(id);
-    this.#announced.delete(id);
-  }
-
-  async #removeTool(consul: ConsulClient, entry: RegisteredTool, signal?: AbortSignal): Promise<void> {
-    const { registration, toolName, contract } = entry;
-    await removeService(consul, registration.id, signal);
-    await removeContract(consul, { toolName, key: contract.key }, signal);
   }
 
   /** (4) */

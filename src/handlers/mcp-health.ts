@@ -83,15 +83,20 @@ function flags(state: State): { initialized: boolean; server_running: boolean; l
 
 const toolCount = (parts: Parts | undefined): number => parts?.gateway.catalog.snapshot().tools.length ?? 0;
 
+/** How the keys of a group begin that lie flat in the configuration's section. */
+const groups: Readonly<Record<string, string>> = { consul: "consul_", registrations: "registration_" };
+
 /** The configuration under its own key names, secrets redacted. */
 function shown(config: McpConfig): object {
-  return Object.fromEntries(
-    Object.entries(config).map(([key, value]) => [
-      key.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`),
-      redact(value, [], [key]),
-    ]),
-  );
+  const flat = Object.entries(config).flatMap(([key, value]): [string, unknown][] => {
+    const prefix = groups[key];
+    if (prefix === undefined) return [[snakeCase(key), value]];
+    return Object.entries(value as object).map(([name, item]) => [`${prefix}${snakeCase(name)}`, item]);
+  });
+  return Object.fromEntries(flat.map(([key, value]) => [key, redact(value, [], [key])]));
 }
+
+const snakeCase = (name: string): string => name.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 
 function troubleOf(state: State): Trouble | undefined {
   switch (state.kind) {

@@ -198,4 +198,27 @@ describeWithOwnKafka("brokers that go away", () => {
     expect(JSON.parse(letters[0]!)).toMatchObject({ original_message: { value: "bad" } });
     await vi.waitFor(() => expect(bus.health().healthy).toBe(true), soon);
   }, 60_000);
+
+  test("a dead letter that cannot be published holds up no close; its message comes again", async () => {
+    const topic = uniqueTopic();
+    const options = { ...brief, bootstrapServers: [kafka.bootstrapServers], partitions: 1 };
+    const bus = await startedBus(options);
+    const [began, gate] = [Promise.withResolvers<undefined>(), Promise.withResolvers<undefined>()];
+    await bus.subscribe(topic, topic, async () => {
+      began.resolve(undefined);
+      await gate.promise;
+      throw new Error("cannot");
+    });
+    await bus.publish(topic, text("k", "bad"));
+    await began.promise;
+    await kafka.kill();
+    gate.resolve(undefined);
+    await vi.waitFor(() => expect(bus.health().detail).toContain("dead letters cannot be published"), soon);
+    await bus.close();
+    await kafka.restart();
+    const got: string[] = [];
+    const next = await startedBus(options);
+    await next.subscribe(topic, topic, async (message) => void got.push(read(message)));
+    await vi.waitFor(() => expect(got).toEqual(["bad"]), soon);
+  }, 60_000);
 });

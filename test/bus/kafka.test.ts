@@ -1,4 +1,5 @@
 import { describe, expect, test, vi } from "vitest";
+import type { DeliveredMessage } from "../../src/bus/bus.ts";
 import { KafkaBus } from "../../src/bus/kafka.ts";
 import { describeWithKafka, kafkaServers } from "../services/index.ts";
 import { busSuite } from "../suites/bus.ts";
@@ -33,12 +34,15 @@ describeWithKafka("the Kafka bus", () => {
         void got.push(read(message));
       await first.subscribe(topic, topic, take);
       const sent: string[] = [];
-      let joined = false;
-      const joining = second.subscribe(topic, topic, take).then(() => (joined = true));
-      while (!joined) {
-        sent.push(`m${sent.length}`);
-        await publisher.publish(topic, text(`k${sent.length}`, sent.at(-1)!));
-      }
+      const joined = new AbortController();
+      const joining = second.subscribe(topic, topic, take).then(() => joined.abort());
+      const publishUntil = async (signal: AbortSignal): Promise<void> => {
+        while (!signal.aborted) {
+          sent.push(`m${sent.length}`);
+          await publisher.publish(topic, text(`k${sent.length}`, sent.at(-1)!));
+        }
+      };
+      await publishUntil(joined.signal);
       await joining;
       await vi.waitFor(() => expect(new Set(got)).toEqual(new Set(sent)), soon);
     });
@@ -180,20 +184,21 @@ describeWithKafka("the Kafka bus", () => {
     };
     const members = [await join()];
     let sent = 0;
-    let publishing = true;
-    const load = (async () => {
-      while (publishing) {
+    const enough = new AbortController();
+    const publishUntil = async (signal: AbortSignal): Promise<void> => {
+      while (!signal.aborted) {
         await publisher.publish(topic, text(`k${sent % 20}`, String(sent)));
         sent += 1;
       }
-    })();
+    };
+    const load = publishUntil(enough.signal);
     members.push(await join());
     members.push(await join());
     await members.shift()!.close();
     members.push(await join());
     await members.shift()!.destroy(new Error("killed"));
     await members.shift()!.close();
-    publishing = false;
+    enough.abort();
     await load;
     const all = Array.from({ length: sent }, (_, index) => index);
     await vi.waitFor(
@@ -206,6 +211,42 @@ describeWithKafka("the Kafka bus", () => {
       expect(first).toEqual(first.toSorted((a, b) => a - b));
     }
   }, 60_000);
+
+  test("a member that joins takes nothing from handlers that run: none is aborted, none runs again", async () => {
+    const topic = uniqueTopic();
+    const [first, second] = [await startedBus({ partitions: 4, concurrency: 100 }), await startedBus()];
+    const begun: string[] = [];
+    let [ended, aborted] = [0, 0];
+    const take = async (message: DeliveredMessage, signal: AbortSignal): Promise<void> => {
+      begun.push(read(message));
+      // Longer than it takes a member to hear of the other one.
+      await new Promise((resolve) => setTimeout(resolve, 2500));
+      if (signal.aborted) aborted += 1;
+      ended += 1;
+    };
+    await first.subscribe(topic, topic, take);
+    const sent = Array.from({ length: 40 }, (_, index) => `m${index}`);
+    await Promise.all(sent.map((value) => first.publish(topic, text(value, value))));
+    await vi.waitFor(() => expect(begun).toHaveLength(40), soon);
+    await second.subscribe(topic, topic, take);
+    await vi.waitFor(() => expect(ended).toBe(begun.length), soon);
+    // Whatever was not committed would begin again, with the next message of its partition at the latest.
+    await Promise.all(sent.map((value) => first.publish(topic, text(value, "last"))));
+    await vi.waitFor(() => expect(begun.filter((value) => value === "last")).toHaveLength(40), soon);
+    expect(begun).toHaveLength(2 * sent.length);
+    expect(aborted).toBe(0);
+  });
+
+  test("the library does not ask idle connections once a millisecond whether requests wait", async () => {
+    const timers = vi.spyOn(globalThis, "setTimeout");
+    const bus = await startedBus();
+    await bus.publish(uniqueTopic(), text("k", "x"));
+    await bus.close();
+    const delays = timers.mock.calls.map(([, delay]) => delay ?? 0);
+    timers.mockRestore();
+    expect(delays.length).toBeGreaterThan(0);
+    expect(delays.filter((delay) => delay < 0)).toEqual([]);
+  });
 
   describe("a topic that is absent", () => {
     test("is made by whoever publishes first, with the partitions that were asked for", async () => {
@@ -293,6 +334,27 @@ describeWithKafka("the Kafka bus", () => {
     await bus.publish(topic, { key: "k", value: new Uint8Array(900_000).fill(0xff), headers: {} });
     await vi.waitFor(() => expect(letters).toHaveLength(1), soon);
     expect(letters[0]?.original_message).toMatchObject({ key: "k", value: null, value_omitted: true });
+  });
+
+  test("a group whose other members share partitions out differently is waited for, told by health, and joined", async () => {
+    const topic = uniqueTopic();
+    const bus = await startedBus();
+    await bus.publish(topic, text("k", "x"));
+    const { Kafka, logLevel } = await import("kafkajs");
+    const stranger = new Kafka({ brokers: kafkaServers().split(","), logLevel: logLevel.NOTHING }).consumer({
+      groupId: topic,
+    });
+    await stranger.connect();
+    await stranger.subscribe({ topic });
+    await stranger.run({ eachMessage: async () => undefined });
+    const got: string[] = [];
+    const subscribing = bus.subscribe(topic, topic, async (message) => void got.push(read(message)));
+    await vi.waitFor(() => expect(bus.health().detail).toContain(`${topic}: reading begins anew`), soon);
+    await stranger.disconnect();
+    await subscribing;
+    await bus.publish(topic, text("k", "y"));
+    await vi.waitFor(() => expect(got).toContain("y"), soon);
+    expect(bus.health().healthy).toBe(true);
   });
 
   test("acks of 1 and of 0 publish as well", async () => {

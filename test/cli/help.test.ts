@@ -3,7 +3,18 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { folder, root, run } from "./cli.ts";
 
-const commands = ["serve", "stdio", "check", "tools", "call", "send", "init"];
+const commands = [
+  "serve",
+  "stdio",
+  "check",
+  "tools",
+  "plan",
+  "call",
+  "send",
+  "register",
+  "deregister",
+  "init",
+];
 
 test("every command has a help text", async () => {
   const cwd = await folder();

@@ -110,7 +110,9 @@ describeWithConsul("onex register", () => {
     const agent = new Agent(consulAddress());
     const { ids, tool, onex } = await project();
     const own = uniqueName("own");
-    onTestFinished(async () => void (await onex("deregister", "--id", own)));
+    onTestFinished(async () => {
+      await onex("deregister", "--id", own);
+    });
     const args = ["--id", own, "--address", "::1", "--port", "81", "--check", "none", "--json"];
     const done = await onex("register", ...args);
     expect([done.code, done.stderr]).toEqual([0, ""]);

@@ -1,5 +1,5 @@
 /** A runtime that keeps itself registered, and what Consul and Kafka then know of it. What is made here ends with the test. */
-import { Kafka, logLevel } from "kafkajs";
+import { ConfigResourceTypes, Kafka, logLevel } from "kafkajs";
 import { randomUUID } from "node:crypto";
 import { expect, onTestFinished } from "vitest";
 import { contractTools } from "../../src/discovery/register-contracts.ts";
@@ -30,7 +30,7 @@ export async function registering(
 ): Promise<Registering> {
   const { log, lines } = collectingLog();
   const files = { directory: folder.path, env: {}, exposeNodeTypes: [] };
-  let tools = await contractTools(files, {});
+  let tools = await contractTools(files, { maxTools: 100_000 });
   let changed = (): void => undefined;
   const state = { ready: true };
   const registration = new Registration({
@@ -63,7 +63,7 @@ export async function registering(
     lines,
     id: registration.status().serviceId,
     change: async () => {
-      tools = await contractTools(files, {});
+      tools = await contractTools(files, { maxTools: 100_000 });
       changed();
     },
     get ready() {
@@ -104,6 +104,7 @@ export interface AgentCheck {
   readonly Status: string;
   readonly Type: string;
   readonly Interval: string;
+  readonly Output: string;
 }
 
 /** Consul's own API, read. */
@@ -116,7 +117,7 @@ export class Agent {
 
   async #get(path: string): Promise<unknown> {
     const answer = await fetch(this.#base + path);
-    return answer.status === 404 ? undefined : ((await answer.json()) as unknown);
+    return answer.status === 404 ? undefined : answer.json();
   }
 
   async service(id: string): Promise<AgentService | undefined> {
@@ -179,10 +180,9 @@ export async function topicConfig(topic: string, name: string): Promise<string |
   const admin = kafka.admin();
   await admin.connect();
   try {
-    const topicType = 2;
     const { resources } = await admin.describeConfigs({
       includeSynonyms: false,
-      resources: [{ type: topicType, name: topic, configNames: [name] }],
+      resources: [{ type: ConfigResourceTypes.TOPIC, name: topic, configNames: [name] }],
     });
     return resources[0]?.configEntries[0]?.configValue;
   } finally {

@@ -1,6 +1,6 @@
 /** A runtime that registers itself while it runs, on a real Consul and a real Kafka. */
 import { createServer } from "node:net";
-import type { AddressInfo } from "node:net";
+import type { AddressInfo, Socket } from "node:net";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { eventTarget } from "../../src/discovery/register-publish.ts";
 import { startedBus, uniqueTopic } from "../bus/kafka.ts";
@@ -169,7 +169,7 @@ describeWithConsul("a runtime that registers itself", () => {
     const operator = new Operator(consulAddress());
     const [own, theirs] = [uniqueName("own"), uniqueName("theirs")];
     await operator.register(idOf(theirs), { Name: theirs, Port: 7 });
-    await operator.put(`/kv/${keyOf(own)}`, "name: mine");
+    await operator.put(`/kv/${keyOf(own)}`, `{"name":"mine"}`);
     onTestFinished(() => operator.deregister(idOf(theirs)));
     onTestFinished(() => operator.deleteKey(keyOf(own)));
     const folder = await serviceContracts({ [own]: endpoint, [theirs]: endpoint });
@@ -178,7 +178,7 @@ describeWithConsul("a runtime that registers itself", () => {
     await registration.close();
     expect(await agent.service(idOf(theirs))).toMatchObject({ Port: 7 });
     expect(await agent.present(id, idOf(own))).toEqual([]);
-    expect(await agent.key(keyOf(own))).toBe("name: mine");
+    expect(await agent.key(keyOf(own))).toBe(`{"name":"mine"}`);
     const warnings = lines.filter(({ level }) => level === "warn").map(({ fields }) => fields);
     expect(warnings).toEqual(
       expect.arrayContaining([
@@ -270,7 +270,7 @@ describeWithOwnConsul("a runtime whose Consul is not there", () => {
 
 describe("a runtime whose Consul does not answer", () => {
   test("closes within its limit all the same", async () => {
-    const sockets = new Set<import("node:net").Socket>();
+    const sockets = new Set<Socket>();
     const server = createServer((socket) => void sockets.add(socket));
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
     onTestFinished(() => {

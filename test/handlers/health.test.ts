@@ -218,7 +218,8 @@ describe("describe", () => {
   it("shows the configuration under its own key names", async () => {
     const handler = await serve({ max_tools: 7 });
     expect(handler.describe()["config"]).toMatchObject({
-      ...required,
+      kafka_enabled: false,
+      dev_mode: true,
       port: 0,
       path: "/mcp",
       max_tools: 7,

@@ -76,6 +76,7 @@ test("the defaults", () => {
     allowUnauthenticated: false,
     kafkaEnabled: false,
     devMode: true,
+    register: expect.objectContaining({ enabled: false }) as unknown,
   });
 });
 

@@ -16,14 +16,19 @@ import {
   type StreamableHTTPClientTransportOptions,
 } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
 import { ToolListChangedNotificationSchema } from "@modelcontextprotocol/sdk/types.js";
-import { expect } from "vitest";
-import { Operator, type Address } from "../discovery/consul-agent.ts";
+import { expect, onTestFinished, vi } from "vitest";
+import { Operator, toolTags, type Address } from "../discovery/consul-agent.ts";
 import { startRuntime, type Runtime } from "../support/runtime.ts";
-
-export { toolTags, type Address } from "../discovery/consul-agent.ts";
 
 /** What a test waits for may take long on a busy machine. */
 export const patient = { timeout: 15_000, interval: 20 };
+
+/** Waits until it is true. */
+export const until = (isSo: () => unknown, limits = patient): Promise<void> =>
+  vi.waitFor(async () => {
+    const answer = await isSo();
+    if (answer !== true) throw new Error(`not so within ${limits.timeout} ms: ${String(isSo)}`);
+  }, limits);
 
 /** Unique, and in no other test's way. */
 export const unique = (name: string): string => `${name}_${randomUUID().slice(0, 8)}`;
@@ -67,6 +72,39 @@ export async function startNode(name: string): Promise<NodeService> {
       await new Promise((resolve) => server.close(resolve));
     },
   };
+}
+
+/** The same, for the duration of the test. */
+export async function testNode(name: string): Promise<NodeService> {
+  const node = await startNode(name);
+  onTestFinished(() => node[Symbol.asyncDispose]());
+  return node;
+}
+
+/** What an instance is registered as; the rest as Consul's API names it. */
+export interface Registration {
+  readonly tool: string;
+  readonly [key: string]: unknown;
+}
+
+/** Registers an instance with a check that says what it is told under the id `check:<id>`, and passes. */
+export const register = (
+  operator: Operator,
+  id: string,
+  { port }: NodeService,
+  { tool, ...service }: Registration,
+): Promise<void> =>
+  operator.register(id, {
+    Tags: toolTags(tool),
+    Port: port,
+    Check: { CheckID: `check:${id}`, TTL: "1h", Status: "passing" },
+    ...service,
+  });
+
+/** What the runtime's own list says of a tool, its endpoints included. */
+export async function shown(runtime: Runtime, name: string): Promise<any> {
+  const { tools } = (await (await fetch(new URL("/mcp/tools", runtime.mcp))).json()) as any;
+  return tools.find((tool: any) => tool.name === name);
 }
 
 export interface PlaceOptions {
@@ -210,6 +248,9 @@ export async function modernSubscriber(url: URL): Promise<Subscriber> {
   };
 }
 
+/** A tool that comes and goes. */
+const changesOfMarker = 2;
+
 /** Both clients at one runtime, and what they see of it. */
 export class Audience implements AsyncDisposable {
   readonly subscribers: readonly Subscriber[];
@@ -225,13 +266,10 @@ export class Audience implements AsyncDisposable {
     const subscribers = [await legacySubscriber(url), await modernSubscriber(url)];
     const audience = new Audience(subscribers, new Operator(consul));
     // A session's stream opens some time after its client has connected.
-    await expect
-      .poll(async () => {
-        await audience.#mark();
-        return subscribers.every(({ changes }) => changes > 0);
-      }, patient)
-      .toBe(true);
-    await audience.changesDuring(() => undefined);
+    await audience.until(async () => {
+      await audience.#mark();
+      return subscribers.every(({ changes }) => changes > 0);
+    });
     return audience;
   }
 
@@ -258,7 +296,7 @@ export class Audience implements AsyncDisposable {
   }
 
   async until(isSo: () => unknown): Promise<void> {
-    await expect.poll(async () => await isSo(), patient).toBe(true);
+    await until(isSo);
   }
 
   async untilServed(name: string): Promise<void> {
@@ -271,19 +309,27 @@ export class Audience implements AsyncDisposable {
 
   /** How often each subscriber was told while `act` ran, what came late included. */
   async changesDuring(act: () => unknown): Promise<readonly number[]> {
+    // What an earlier step has left to be told.
+    await this.#settle();
     const before = this.subscribers.map(({ changes }) => changes);
     await act();
-    // A tool that comes and goes is two further changes: what belongs to `act` has come when these have.
+    const after = await this.#settle();
+    return after.map((count, at) => count - before[at]! - changesOfMarker);
+  }
+
+  /** A tool comes and goes: what was done before has been told when this has. */
+  async #settle(): Promise<readonly number[]> {
+    const before = this.subscribers.map(({ changes }) => changes);
     await this.#mark();
-    const told = (): readonly number[] => this.subscribers.map(({ changes }, at) => changes - before[at]! - 2);
-    let stable = told();
-    await expect
-      .poll(() => {
+    let stable = before;
+    await until(
+      () => {
         const last = stable;
-        stable = told();
-        return stable.every((count, at) => count >= 0 && count === last[at]);
-      }, { ...patient, interval: 100 })
-      .toBe(true);
+        stable = this.subscribers.map(({ changes }) => changes);
+        return stable.every((count, at) => count === last[at] && count >= before[at]! + changesOfMarker);
+      },
+      { ...patient, interval: 50 },
+    );
     return stable;
   }
 

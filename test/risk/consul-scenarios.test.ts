@@ -6,11 +6,13 @@ import type { Runtime } from "../support/runtime.ts";
 import {
   Audience,
   makePlace,
-  startNode,
-  toolTags,
+  register as registerAt,
+  shown,
+  testNode,
   unique,
   type NodeService,
   type Place,
+  type Registration,
 } from "./cluster.ts";
 
 const once = [1, 1];
@@ -37,31 +39,17 @@ describeWithOwnConsul("the tools of services that Consul knows", () => {
     await consul?.stop();
   });
 
-  /** A node service for the duration of the test. */
-  async function node(name: string): Promise<NodeService> {
-    const started = await startNode(name);
-    onTestFinished(() => started[Symbol.asyncDispose]());
-    return started;
-  }
-
-  /** Registers an instance for the duration of the test, with a check that says only what it is told. */
-  async function register(
-    id: string,
-    { port }: NodeService,
-    { tool, ...service }: { readonly tool: string; readonly [key: string]: unknown },
-  ): Promise<void> {
-    const check = { CheckID: `check:${id}`, TTL: "1h", Status: "passing" };
-    await operator.register(id, { Tags: toolTags(tool), Port: port, Check: check, ...service });
-    onTestFinished(() => operator.deregister(id));
+  /** For the duration of the test. */
+  async function register(id: string, service: NodeService, registration: Registration): Promise<void> {
+    await registerAt(operator, id, service, registration);
+    // Most tests take it out themselves.
+    onTestFinished(() => operator.deregister(id).catch(() => undefined));
   }
 
   const say = (id: string, status: "pass" | "fail"): Promise<unknown> =>
     operator.put(`/agent/check/${status}/check:${id}`);
 
-  const available = async (name: string): Promise<unknown> => {
-    const answer = (await (await fetch(new URL("/mcp/tools", runtime.mcp))).json()) as any;
-    return answer.tools.find((tool: any) => tool.name === name)?.available;
-  };
+  const available = async (name: string): Promise<unknown> => (await shown(runtime, name))?.available;
 
   const answerOf = async (name: string): Promise<any> => (await audience.call(name)).structuredContent;
 
@@ -93,7 +81,7 @@ describeWithOwnConsul("the tools of services that Consul knows", () => {
 
   it("a service that registers is one list_changed to every subscriber, who can call its tool; one that deregisters takes it away with another one", async () => {
     const tool = unique("orders");
-    const service = await node("orders");
+    const service = await testNode("orders");
     const register1 = async (): Promise<void> => {
       await register(tool, service, { tool, Meta: { "mcp-path": "/run" } });
       await audience.untilServed(tool);
@@ -113,7 +101,7 @@ describeWithOwnConsul("the tools of services that Consul knows", () => {
 
   it("a check that fails keeps the tool in the list and tells nobody: calls answer that it is unavailable, and when to come back", async () => {
     const tool = unique("orders");
-    const service = await node("orders");
+    const service = await testNode("orders");
     await register(tool, service, { tool });
     await audience.untilServed(tool);
     const fail = async (): Promise<void> => {
@@ -135,7 +123,7 @@ describeWithOwnConsul("the tools of services that Consul knows", () => {
 
   it("of two instances the one whose check fails gets no calls, and no call fails", async () => {
     const tool = unique("orders");
-    const [a, b] = [await node("a"), await node("b")];
+    const [a, b] = [await testNode("a"), await testNode("b")];
     await register(`${tool}-a`, a, { tool, Name: tool });
     await register(`${tool}-b`, b, { tool, Name: tool });
     await audience.until(async () => {
@@ -143,25 +131,17 @@ describeWithOwnConsul("the tools of services that Consul knows", () => {
       return a.calls > 0 && b.calls > 0;
     });
     await say(`${tool}-a`, "fail");
-    await audience.until(async () => {
-      const { endpoints } = await explained(tool);
-      return endpoints.length === 1;
-    });
+    await audience.until(async () => (await shown(runtime, tool)).endpoints.length === 1);
     const before = a.calls;
     for (let call = 0; call < 20; call += 1) expect(await answerOf(tool)).toMatchObject({ node: "b" });
     expect(a.calls).toBe(before);
   });
 
-  const explained = async (name: string): Promise<any> => {
-    const answer = (await (await fetch(new URL("/mcp/tools", runtime.mcp))).json()) as any;
-    return answer.tools.find((tool: any) => tool.name === name);
-  };
-
   it.each(["service", "node"] as const)(
     "maintenance of the %s keeps the tool in the list and tells nobody: calls answer that it is unavailable until it ends",
     async (what) => {
       const tool = unique("orders");
-      const service = await node("orders");
+      const service = await testNode("orders");
       await register(tool, service, { tool });
       await audience.untilServed(tool);
       const path = what === "service" ? `/agent/service/maintenance/${tool}` : "/agent/maintenance";
@@ -180,7 +160,7 @@ describeWithOwnConsul("the tools of services that Consul knows", () => {
 
   it("a service whose tool is renamed has its new name and not its old one in the same, only list_changed", async () => {
     const [before, after] = [unique("orders"), unique("orders")];
-    const service = await node("orders");
+    const service = await testNode("orders");
     await register(before, service, { tool: before });
     await audience.untilServed(before);
     const seen: string[][] = [];
@@ -200,7 +180,7 @@ describeWithOwnConsul("the tools of services that Consul knows", () => {
   it("of two services that claim one name the first by name is served, whichever came first; the other takes over when it goes", async () => {
     const tool = unique("orders");
     const [early, late] = [`a-${tool}`, `b-${tool}`];
-    const [a, b] = [await node("a"), await node("b")];
+    const [a, b] = [await testNode("a"), await testNode("b")];
     await register(late, b, { tool });
     await audience.untilServed(tool);
     expect(await answerOf(tool)).toMatchObject({ node: "b" });
@@ -219,7 +199,7 @@ describeWithOwnConsul("the tools of services that Consul knows", () => {
 
   it("of two instances with different schemas the higher version defines the tool and alone is called; with one version the lowest id", async () => {
     const tool = unique("orders");
-    const [a, b] = [await node("a"), await node("b")];
+    const [a, b] = [await testNode("a"), await testNode("b")];
     const old = await contract(`${tool}.old`, "1.9.0", "old");
     const young = await contract(`${tool}.young`, "1.10.0", "young");
     await register(`${tool}-a`, a, { tool, Name: tool, Meta: { "mcp-contract": old } });
@@ -242,15 +222,14 @@ describeWithOwnConsul("the tools of services that Consul knows", () => {
   it("two tools under one service name are two tools, each with its own instances", async () => {
     const name = unique("onex-orchestrator");
     const [first, second] = [unique("invoices"), unique("refunds")];
-    const [a, b] = [await node("a"), await node("b")];
+    const [a, b] = [await testNode("a"), await testNode("b")];
     const both = async (): Promise<void> => {
       await register(`${name}-1`, a, { tool: first, Name: name });
       await register(`${name}-2`, b, { tool: second, Name: name });
       await audience.untilServed(first);
       await audience.untilServed(second);
     };
-    const told = await audience.changesDuring(both);
-    for (const count of told) expect(count).toBeLessThanOrEqual(2);
+    for (const count of await audience.changesDuring(both)) expect(count).toBeLessThanOrEqual(2);
     for (let call = 0; call < 10; call += 1) {
       expect(await answerOf(first)).toMatchObject({ node: "a", tool: first });
       expect(await answerOf(second)).toMatchObject({ node: "b", tool: second });

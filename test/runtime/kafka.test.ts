@@ -1,7 +1,7 @@
 import { expect, onTestFinished, test, vi } from "vitest";
 import type { Answer } from "../../src/bus/envelope.ts";
 import type { KafkaBus } from "../../src/bus/kafka.ts";
-import { RuntimeHost } from "../../src/runtime/host.ts";
+import type { RuntimeHost } from "../../src/runtime/host.ts";
 import type { HostOptions } from "../../src/runtime/options.ts";
 import { read, startedBus, text, uniqueTopic } from "../bus/kafka.ts";
 import { describeWithKafka, describeWithOwnKafka, startKafka } from "../services/index.ts";
@@ -42,7 +42,7 @@ async function kafkaHost(behaviours: Readonly<Record<string, Behaviour>>, server
       consumerGroup: topic,
       ...more,
     });
-    onTestFinished(async () => void (await host.stop()));
+    onTestFinished(() => host.stop().then(() => undefined));
     await host.start();
     return host;
   };
@@ -157,7 +157,7 @@ describeWithKafka("the runtime host on Kafka", () => {
       },
     });
     const bus = await startedBus({ environment: setup.environment });
-    const first = await setup.replica({ bus });
+    await setup.replica({ bus });
     const out = await setup.answers();
     // The second is done, and not committed, since the first of its partition is not.
     await setup.send({ operation: "greet.hello", payload: { waits: true } }, "k");
@@ -177,7 +177,6 @@ describeWithKafka("the runtime host on Kafka", () => {
       expect(headers.message_id).toBe(answer.envelope_id);
       expect(answer.correlation_id).not.toBe(answer.envelope_id);
     }
-    void first;
   });
 
   test("a stop answers what runs, and what it left is answered by the next host: each message once", async () => {

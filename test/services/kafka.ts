@@ -1,10 +1,11 @@
 /** A Kafka broker of one's own (one node, KRaft), with its data kept over a restart, to be killed at will. */
 import { execFile } from "node:child_process";
+import { once } from "node:events";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { Kafka as Client, logLevel } from "kafkajs";
 import { freePorts } from "./ports.ts";
 import { ServiceProcess, untilReady } from "./process.ts";
 import { kafkaProgram, type Progress } from "./programs.ts";
@@ -62,16 +63,9 @@ async function startOnce(jars: string, options: KafkaOptions): Promise<Kafka> {
   const file = join(folder, "server.properties");
   const properties = Object.entries(brokerProperties(folder, ports, options));
   await writeFile(file, properties.map(([key, value]) => `${key}=${value}\n`).join(""));
-  const client = new Client({
-    brokers: [`${host}:${ports[1]}`],
-    logLevel: logLevel.NOTHING,
-    retry: { retries: 0 },
-    connectionTimeout: 1000,
-  });
-
   const launch = async (): Promise<ServiceProcess> => {
     const launched = new ServiceProcess("java", [...java, "kafka.Kafka", file], folder);
-    await untilReady("Kafka", launched, () => serves(client)).catch(async (error: unknown) => {
+    await untilReady("Kafka", launched, () => serves(ports[1])).catch(async (error: unknown) => {
       await launched.kill();
       throw error;
     });
@@ -182,14 +176,28 @@ function tlsProperties(tls: NonNullable<KafkaOptions["tls"]>): Record<string, st
   };
 }
 
+/**
+ * A Metadata request (key 3, version 1) about no topics, as bytes: size, key, version, correlation, no client id, no
+ * topics. A client library would be more to load, for every run, than this.
+ */
+const metadataRequest = Buffer.from("0000000e" + "0003" + "0001" + "00000000" + "ffff" + "00000000", "hex");
+/** Where the answer has the number of brokers: after its size and the correlation. */
+const brokerCountAt = 8;
+
 /** Rejects until the broker is part of its own cluster: before that it answers, but takes nothing. */
-async function serves(client: Client): Promise<void> {
-  const admin = client.admin();
+async function serves(port: number): Promise<void> {
+  const socket = connect(port, host);
   try {
-    await admin.connect();
-    const { brokers, controller } = await admin.describeCluster();
-    if (brokers.length === 0 || controller === null) throw new Error("the broker is not registered yet");
+    const giveUp = AbortSignal.timeout(2000);
+    await once(socket, "connect", { signal: giveUp });
+    socket.write(metadataRequest);
+    let answer = Buffer.alloc(0);
+    while (answer.length < brokerCountAt + 4) {
+      const [chunk] = (await once(socket, "data", { signal: giveUp })) as [Buffer];
+      answer = Buffer.concat([answer, chunk]);
+    }
+    if (answer.readInt32BE(brokerCountAt) === 0) throw new Error("the broker is not registered yet");
   } finally {
-    await admin.disconnect();
+    socket.destroy();
   }
 }

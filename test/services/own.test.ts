@@ -1,15 +1,22 @@
 /** Services of a test's own: killed, started again, configured, and gone with their owner. */
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
-import { readdir } from "node:fs/promises";
+import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { promisify } from "node:util";
 import { Kafka as Client, logLevel, type KafkaConfig } from "kafkajs";
-import { expect, it } from "vitest";
-import { describeWithOwnConsul, describeWithOwnKafka, startConsul, startKafka } from "./index.ts";
+import { expect, it, onTestFinished, vi } from "vitest";
+import { root } from "../support/runtime.ts";
+import {
+  describeWithOwnConsul,
+  describeWithOwnKafka,
+  describeWithOwnServices,
+  startConsul,
+  startKafka,
+} from "./index.ts";
 
 const run = promisify(execFile);
 const keyValue = (port: number, key: string): string => `http://127.0.0.1:${port}/v1/kv/${key}?raw`;
@@ -22,8 +29,12 @@ async function listens(port: number): Promise<boolean> {
   );
 }
 
-const dataFolders = async (): Promise<string[]> =>
-  (await readdir(tmpdir())).filter((name) => name.startsWith("onex-consul-"));
+/** A folder for temporary files that nothing else writes to. */
+async function ownTemporaryFolder(): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), "onex-services-"));
+  onTestFinished(() => rm(folder, { recursive: true, force: true }));
+  return folder;
+}
 
 describeWithOwnConsul("a Consul of a test's own", () => {
   it("comes back after SIGKILL at the same address, with its data", async () => {
@@ -63,22 +74,27 @@ describeWithOwnConsul("a Consul of a test's own", () => {
   });
 
   it("says why it does not start, and leaves nothing", async () => {
-    const before = await dataFolders();
+    const folder = await ownTemporaryFolder();
+    vi.stubEnv("TMPDIR", folder);
+    onTestFinished(() => void vi.unstubAllEnvs());
     await expect(startConsul({ config: { no_such_key: 1 } })).rejects.toThrow(
       /invalid config key no_such_key/,
     );
-    expect((await dataFolders()).filter((name) => !before.includes(name))).toEqual([]);
+    expect(await readdir(folder)).toEqual([]);
   });
 
   it("is gone, and its data with it, when the process that started it is killed", async () => {
-    const before = await dataFolders();
-    const owner = spawn(process.execPath, [join(import.meta.dirname, "fixture/start.ts"), "own"]);
+    const folder = await ownTemporaryFolder();
+    const owner = spawn(process.execPath, [join(import.meta.dirname, "fixture/start.ts"), "own"], {
+      env: { ...process.env, TMPDIR: folder },
+    });
     const [line] = (await once(createInterface({ input: owner.stdout }), "line")) as [string];
     const port = Number(line.split(":")[1]);
     expect(await listens(port)).toBe(true);
+    expect(await readdir(folder)).toHaveLength(1);
     owner.kill("SIGKILL");
     await expect.poll(() => listens(port)).toBe(false);
-    await expect.poll(async () => (await dataFolders()).filter((name) => !before.includes(name))).toEqual([]);
+    await expect.poll(() => readdir(folder)).toEqual([]);
   });
 });
 
@@ -148,3 +164,36 @@ async function written(client: Client, topic: string): Promise<number> {
   await admin.disconnect();
   return offsets.reduce((sum, { high }) => sum + Number(high), 0);
 }
+
+describeWithOwnServices("npm run services", () => {
+  it("prints the variables by which both are found, and stops them on Ctrl-C", async () => {
+    const developer = spawn(process.execPath, [join(root, "scripts/services.ts")], {
+      env: withoutServices(),
+    });
+    onTestFinished(() => void developer.kill("SIGKILL"));
+    const variables = new Map<string, string>();
+    const lines = createInterface({ input: developer.stdout });
+    lines.on("line", (line) => {
+      const [, name, value] = /^export (\w+)=(\S+)$/.exec(line)!;
+      variables.set(name!, value!);
+    });
+    await expect.poll(() => variables.size, { timeout: 60_000 }).toBe(4);
+    expect(variables.get("CONSUL_HTTP_ADDR")).toBe(
+      `${variables.get("CONSUL_HOST")}:${variables.get("CONSUL_PORT")}`,
+    );
+    const ports = [variables.get("CONSUL_PORT"), variables.get("KAFKA_BOOTSTRAP_SERVERS")!.split(":")[1]].map(
+      Number,
+    );
+    expect(await Promise.all(ports.map(listens))).toEqual([true, true]);
+    developer.kill("SIGINT");
+    expect(await once(developer, "exit")).toEqual([0, null]);
+    expect(await Promise.all(ports.map(listens))).toEqual([false, false]);
+  }, 90_000);
+});
+
+/** This environment, where it names no services: they are started then. */
+const withoutServices = (): NodeJS.ProcessEnv => ({
+  ...process.env,
+  CONSUL_HTTP_ADDR: "",
+  KAFKA_BOOTSTRAP_SERVERS: "",
+});

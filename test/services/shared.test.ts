@@ -2,11 +2,12 @@
 import { execFile, spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { chmod, mkdir, mkdtemp, readdir, readFile, rm, symlink, utimes, writeFile } from "node:fs/promises";
+import { createServer, type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { promisify } from "node:util";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, onTestFinished } from "vitest";
 import { root } from "../support/runtime.ts";
 import { describeWithOwnConsul, startConsul } from "./index.ts";
 import { freePorts } from "./ports.ts";
@@ -163,6 +164,22 @@ describe("a program that is not in the cache", () => {
     await utimes(left, 0, 0);
     expect(await exitOf(build())).toBe(0);
     expect(await cached()).toEqual(["consul-1.19.2"]);
+  });
+
+  it("can be interrupted while it is built", async () => {
+    await program("go", goScript());
+    const kafka = createServer().listen(0, "127.0.0.1");
+    onTestFinished(() => void kafka.close());
+    await once(kafka, "listening");
+    const { port } = kafka.address() as AddressInfo;
+    const developer = spawn(process.execPath, [join(root, "scripts/services.ts")], {
+      env: { ...bare, KAFKA_BOOTSTRAP_SERVERS: `127.0.0.1:${port}` },
+    });
+    onTestFinished(() => void developer.kill("SIGKILL"));
+    await expect.poll(async () => (await said("go.log")).includes("build")).toBe(true);
+    developer.kill("SIGINT");
+    expect(await once(developer, "exit")).toEqual([0, null]);
+    await writeFile(join(folder, "go-on"), "");
   });
 
   it("whose build fails is reported with the build's last lines", async () => {

@@ -23,6 +23,8 @@ interface Started {
 
 export class SharedServices {
   readonly #started = new Map<PartName, Promise<Started>>();
+  readonly #running = new Set<Started>();
+  #stopped = false;
   readonly #progress: Progress;
   readonly #environment: NodeJS.ProcessEnv;
 
@@ -35,18 +37,22 @@ export class SharedServices {
   async address(part: PartName): Promise<string> {
     let started = this.#started.get(part);
     if (started === undefined) {
-      started = this.#start(part);
+      started = this.#start(part).then((part) => this.#keep(part));
       this.#started.set(part, started);
     }
     return (await started).address;
   }
 
-  /** Stops what was started here. */
+  /** Stops what was started here; what is still being built or started is stopped when it is there. */
   async stop(): Promise<void> {
-    for (const started of await Promise.allSettled(this.#started.values())) {
-      if (started.status === "fulfilled") await started.value.stop?.();
-    }
-    this.#started.clear();
+    this.#stopped = true;
+    for (const { stop } of this.#running) await stop?.();
+  }
+
+  async #keep(started: Started): Promise<Started> {
+    if (this.#stopped) await started.stop?.();
+    else this.#running.add(started);
+    return started;
   }
 
   async #start(part: PartName): Promise<Started> {
@@ -69,7 +75,8 @@ export class SharedServices {
   async #compose(service: "consul" | "kafka", progress: Progress): Promise<Started | undefined> {
     const run = promisify(execFile);
     try {
-      await run("docker", ["info"]);
+      // A daemon that hangs is none.
+      await run("docker", ["info"], { timeout: 10_000 });
       await run("docker", ["compose", "version"]);
     } catch {
       return undefined;

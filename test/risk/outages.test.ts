@@ -1,0 +1,214 @@
+/**
+ * Consul and Kafka are killed and come back while calls run: no call to an instance that is there fails, no tool is
+ * lost, and what changes meanwhile or right after is seen within five seconds of their return.
+ */
+import { afterAll, beforeAll, expect, it } from "vitest";
+import { KafkaBus } from "../../src/bus/kafka.ts";
+import { Operator } from "../discovery/consul-agent.ts";
+import { publish, uniqueTopic } from "../discovery/event-sources.ts";
+import { registration } from "../discovery/registrations.ts";
+import {
+  describeWithOwnServices,
+  startConsul,
+  startKafka,
+  type Consul,
+  type Kafka,
+} from "../services/index.ts";
+import type { Runtime } from "../support/runtime.ts";
+import { CallLoad, type LoadTarget } from "./call-load.ts";
+import { Audience, makePlace, register, startNode, unique, until, type NodeService, type Place } from "./cluster.ts";
+
+/** Of each outage; there are three. */
+const callsPerOutage = 17_000;
+/** How soon after a return the present state must be known. */
+const soon = { timeout: 5000, interval: 20 };
+
+describeWithOwnServices("outages under load", () => {
+  const topic = uniqueTopic();
+  let consul: Consul;
+  let kafka: Kafka;
+  let operator: Operator;
+  let bus: KafkaBus;
+  let place: Place;
+  let runtime: Runtime;
+  let audience: Audience;
+  const nodes: NodeService[] = [];
+  const targets: LoadTarget[] = [];
+  let callsInAll = 0;
+
+  beforeAll(async () => {
+    [consul, kafka] = await Promise.all([startConsul(), startKafka()]);
+    operator = new Operator(consul);
+    bus = new KafkaBus({
+      bootstrapServers: [kafka.bootstrapServers],
+      publishRetries: 100,
+      retryBackoffBaseSeconds: 0,
+      circuitBreakerThreshold: 1000,
+    });
+    await bus.start();
+    const mcp = { registration_topics: [topic] };
+    place = await makePlace({ consul, kafkaServers: kafka.bootstrapServers, mcp });
+    runtime = await place.start();
+    for (const name of ["a", "b", "c"]) nodes.push(await startNode(name));
+    await serve();
+    audience = await Audience.at(runtime.mcp, consul);
+  }, 120_000);
+
+  afterAll(async () => {
+    await audience?.[Symbol.asyncDispose]();
+    await place?.[Symbol.asyncDispose]();
+    await bus?.destroy(new Error("the tests are over"));
+    for (const node of nodes) await node[Symbol.asyncDispose]();
+    await Promise.all([consul?.stop(), kafka?.stop()]);
+  });
+
+  const event = (tool: string, fields: Record<string, unknown> = {}): Record<string, unknown> =>
+    registration(tool, { endpoint: nodes[0]!.url, emitted_at: new Date().toISOString(), ...fields });
+
+  async function registerNew(tool: string, node: NodeService = nodes[0]!): Promise<void> {
+    await register(operator, tool, node, { tool });
+    // What an agent is told of a check it keeps over a restart; a status that is only given at registration it does not.
+    await operator.put(`/agent/check/pass/check:${tool}`);
+  }
+
+  /** One tool of two instances, one with an event over its registration, one that only an event knows. */
+  async function serve(): Promise<void> {
+    const [two, both, eventOnly] = ["two", "both", "event"].map(unique) as [string, string, string];
+    await registerNew(two, nodes[1]!);
+    await operator.register(`${two}-2`, {
+      Name: two,
+      Tags: ["mcp-enabled", "node-type:orchestrator", `mcp-tool:${two}`],
+      Port: nodes[2]!.port,
+    });
+    await registerNew(both, nodes[1]!);
+    await publish(bus, topic, event(both, { title: "Both", service_id: both }));
+    await publish(bus, topic, event(eventOnly));
+    targets.push(
+      { tool: two, nodes: ["b", "c"] },
+      { tool: both, nodes: ["b"] },
+      { tool: eventOnly, nodes: ["a"] },
+    );
+  }
+
+  /**
+   * Runs `outage` while calls run and the list is read all the time. It gets what to call once all that it changed is
+   * undone, so that afterwards the list is as it was.
+   */
+  async function underLoad(name: string, outage: () => Promise<void>): Promise<void> {
+    await until(async () => {
+      const names = await audience.names();
+      return targets.every(({ tool }) => names.includes(tool));
+    });
+    const load = new CallLoad(runtime, targets);
+    let lists = 0;
+    let isOver = false;
+    const missing: string[] = [];
+    const watching = (async (): Promise<void> => {
+      while (!isOver) {
+        const names = new Set(await audience.names());
+        lists += 1;
+        for (const { tool } of targets) if (!names.has(tool)) missing.push(tool);
+      }
+    })();
+    try {
+      await outage();
+    } finally {
+      await load.finish(callsPerOutage);
+      isOver = true;
+      await watching;
+    }
+    callsInAll += load.calls;
+    console.log(
+      `${name}: ${load.calls} calls, ${load.failed} failed; ${lists} lists, ${missing.length} without a tool; ${callsInAll} calls in all`,
+    );
+    expect(load.failures).toEqual([]);
+    expect(missing).toEqual([]);
+    expect(load.calls).toBeGreaterThanOrEqual(callsPerOutage);
+  }
+
+  const changes = (): readonly number[] => audience.subscribers.map((each) => each.changes);
+  const serves = async (tool: string): Promise<boolean> => (await audience.names()).includes(tool);
+  const sourceState = async (name: string): Promise<string> => {
+    const answer = (await (await fetch(new URL("/ready", runtime.mcp))).json()) as any;
+    return answer.sources.find((source: any) => source.name === name).state;
+  };
+
+  it("Consul is killed and comes back", async () => {
+    const [kept, fresh, byEvent] = ["kept", "fresh", "by_event"].map(unique) as [string, string, string];
+    await registerNew(kept);
+    await audience.untilServed(kept);
+    await underLoad("Consul", async () => {
+      const before = changes();
+      await consul.kill();
+      await until(async () => (await sourceState("consul")) === "degraded");
+      expect(changes()).toEqual(before);
+      // The other way of telling is not in the way of the one that is down.
+      await publish(bus, topic, event(byEvent));
+      await until(async () => await serves(byEvent));
+      expect(await serves(kept)).toBe(true);
+      await consul.restart();
+      await operator.deregister(kept);
+      await registerNew(fresh);
+      await until(async () => (await serves(fresh)) && !(await serves(kept)), soon);
+      await until(async () => (await sourceState("consul")) === "ready", soon);
+    });
+    const { structuredContent } = await audience.call(fresh);
+    expect(structuredContent).toMatchObject({ node: "a" });
+  }, 180_000);
+
+  it("Kafka is killed and comes back", async () => {
+    const [gone, fresh, atConsul] = ["gone", "fresh", "at_consul"].map(unique) as [string, string, string];
+    await publish(bus, topic, event(gone));
+    await audience.untilServed(gone);
+    await underLoad("Kafka", async () => {
+      const before = changes();
+      await kafka.kill();
+      await until(async () => (await sourceState("events")) === "degraded");
+      expect(changes()).toEqual(before);
+      await registerNew(atConsul);
+      await until(async () => await serves(atConsul));
+      // Sent while there is no broker: it arrives when there is one.
+      const sent = publish(bus, topic, { event_type: "deregistered", service_id: `${gone}-1` });
+      expect(await serves(gone)).toBe(true);
+      await kafka.restart();
+      const alsoSent = publish(bus, topic, event(fresh));
+      await until(async () => (await serves(fresh)) && !(await serves(gone)), soon);
+      await until(async () => (await sourceState("events")) === "ready", soon);
+      await Promise.all([sent, alsoSent]);
+    });
+  }, 180_000);
+
+  it("both are killed and come back", async () => {
+    const [kept, gone, fresh, alsoFresh] = ["kept", "gone", "fresh", "also_fresh"].map(unique) as [
+      string,
+      string,
+      string,
+      string,
+    ];
+    await registerNew(kept);
+    await publish(bus, topic, event(gone));
+    await audience.untilServed(kept);
+    await audience.untilServed(gone);
+    await underLoad("both", async () => {
+      const before = changes();
+      await Promise.all([consul.kill(), kafka.kill()]);
+      await until(async () => (await sourceState("consul")) === "degraded");
+      await until(async () => (await sourceState("events")) === "degraded");
+      expect(changes()).toEqual(before);
+      await Promise.all([consul.restart(), kafka.restart()]);
+      await operator.deregister(kept);
+      await registerNew(fresh);
+      const sent = [
+        publish(bus, topic, { event_type: "expired", service_id: `${gone}-1` }),
+        publish(bus, topic, event(alsoFresh)),
+      ];
+      await until(async () => {
+        const names = await audience.names();
+        return [fresh, alsoFresh].every((tool) => names.includes(tool));
+      }, soon);
+      await until(async () => !(await serves(kept)) && !(await serves(gone)), soon);
+      await Promise.all(sent);
+    });
+    expect(callsInAll).toBeGreaterThanOrEqual(50_000);
+  }, 180_000);
+});
