@@ -18,6 +18,8 @@ import type { LoadReport } from "./contract/load.ts";
 import type { EventBus } from "./bus/bus.ts";
 import { BusRequests } from "./bus/request.ts";
 import type { ContractSource } from "./discovery/contracts.ts";
+import type { Registration } from "./discovery/register.ts";
+import { makeRegistration, type RegisterSettings } from "./discovery/register-runtime.ts";
 import { makeSources, type Sources, type SourcesOptions } from "./discovery/sources.ts";
 import { Sync } from "./discovery/sync.ts";
 import { BorrowedExecutor } from "./execution/borrowed.ts";
@@ -62,6 +64,8 @@ export interface GatewayOptions extends SourcesOptions {
   readonly allowedOrigins: readonly string[];
   /** Empty: no authentication. */
   readonly apiKeys: readonly ApiKey[];
+  /** Absent: this runtime is not registered anywhere. */
+  readonly register?: RegisterSettings;
 }
 
 export interface GatewayParts {
@@ -185,6 +189,20 @@ export class Gateway {
     if (!this.catalog.has(records, name)) return false;
     this.catalog.apply(records, { put: [], remove: [name] });
     return true;
+  }
+
+  /**
+   * Keeps this runtime registered, where the configuration wants that; not started. The caller closes it.
+   *
+   * @param port that is bound
+   * @param isReady whether the server is well
+   * @throws ProtocolConfigurationError where nothing says at which address others reach this runtime
+   */
+  registration(port: number, isReady: () => boolean): Registration | undefined {
+    const { register, host, path } = this.#options;
+    if (register === undefined) return undefined;
+    const wish = { ...this.#options, register };
+    return makeRegistration(wish, { ...this.#parts, catalog: this.catalog }, { host, port, path }, isReady);
   }
 
   /** What an MCP server of this gateway is made from; also what `onex stdio` serves. */

@@ -168,12 +168,18 @@ export class KafkaReader {
     const { signal } = this.#stopped;
     while (!signal.aborted) {
       await this.#consume(signal).catch((thrown: unknown) => {
-        const { topic, group, log } = this.#options;
-        if (!signal.aborted) log.warn({ topic, group }, `Reading ${topic} begins anew: ${messageOf(thrown)}`);
+        if (!signal.aborted) this.#gaveUp(thrown);
       });
       const pauseMs = Math.min(restartMs * 2 ** this.#failures, longestRestartMs);
       await sleep(pauseMs * (0.75 + Math.random() / 2), signal).catch(() => undefined);
     }
+  }
+
+  #gaveUp(thrown: unknown): void {
+    const { topic, group, log } = this.#options;
+    this.#failure = messageOf(thrown);
+    this.#failures += 1;
+    log.warn({ topic, group }, `Reading ${topic} begins anew: ${this.#failure}`);
   }
 
   /** Rejects when the library gave up. */

@@ -7,7 +7,7 @@
  * 3. What it does not say is absent: the defaults are the catalog's.
  */
 import type { JsonObject, JsonValue } from "../core/json.ts";
-import { isObject } from "../core/json.ts";
+import { isObject, typeName } from "../core/json.ts";
 import { withoutNulls } from "../core/config-issues.ts";
 import { type NormalisedSchema, normaliseInputSchema, normaliseOutputSchema } from "./input-schema.ts";
 import { type ExecutionDocument, type NodeContractDocument, nodeContractSchema } from "./node.ts";
@@ -67,7 +67,8 @@ export function readRemoteContract(bytes: Uint8Array): RemoteReading {
   const parsed = parseYaml(bytes);
   if (!parsed.ok) return { ok: false, reason: parsed.problem };
   if (!isObject(parsed.data)) {
-    return { ok: false, reason: `expected the keys of a node contract, got ${valueText(parsed.data)}` };
+    // Of a text that is no contract nothing is shown: whoever names the key may not be one who may read it.
+    return { ok: false, reason: `expected the keys of a node contract, got ${typeName(parsed.data)}` };
   }
   const document = prepared(parsed.data);
   const problems: Problem[] = [];

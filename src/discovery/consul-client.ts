@@ -322,8 +322,10 @@ class Client implements ConsulClient {
     const { statusCode, body } = responseOf(error);
     const said = typeof body === "string" && body.trim() !== "" ? `: ${body.trim().slice(0, maxSaid)}` : "";
     const facts = { transport: "consul" as const, operation, target: this.address };
+    // A response leads to its request, and to the token in that.
+    const cause = isObject(error) && error.response !== undefined ? undefined : error;
     const options = {
-      cause: error,
+      cause,
       facts: { ...facts, ...(statusCode !== undefined && { status: statusCode }) },
     };
     if (statusCode === 401 || statusCode === 403) {
@@ -337,12 +339,12 @@ class Client implements ConsulClient {
     if (isObject(error) && error.isTimeout === true) {
       const seconds = limitMs / 1000;
       const text = `Consul at ${this.address} did not answer ${operation} within ${seconds} s`;
-      return new InfraTimeoutError(text, { cause: error, facts: { ...facts, timeout_seconds: seconds } });
+      return new InfraTimeoutError(text, { cause, facts: { ...facts, timeout_seconds: seconds } });
     }
     if (isObject(error) && error.isCodec === true)
       return this.#misunderstood(operation, `: ${messageOf(error)}`);
     const text = `Consul at ${this.address} cannot be reached: ${messageOf(error)} (${operation})`;
-    return new InfraConnectionError(text, { cause: error, facts });
+    return new InfraConnectionError(text, { cause, facts });
   }
 
   #misunderstood(operation: string, what: string): OnexError {

@@ -8,7 +8,7 @@
 import { sleep } from "../core/abort.ts";
 import type { Clock } from "../core/clock.ts";
 import { InfraAuthenticationError } from "../core/errors.ts";
-import type { ConsulKey, ConsulNode, ConsulNodeService } from "./consul-answers.ts";
+import type { ConsulNode, ConsulNodeService } from "./consul-answers.ts";
 import type { ConsulClient } from "./consul-client.ts";
 import type { ConsulState } from "./consul-state.ts";
 import { backoffMs } from "./consul-wait.ts";
@@ -21,8 +21,8 @@ export interface SweepOptions {
   readonly names: () => readonly string[];
   /** Reads these services; resolves when that is done. */
   readonly read: (names: Iterable<string>) => Promise<void>;
-  /** Takes the present text of a contract outside the prefix. */
-  readonly onContract: (key: string, found: ConsulKey | undefined) => void;
+  /** Reads a contract outside the prefix. */
+  readonly readContract: (key: string) => Promise<void>;
   readonly onFailure: (error: unknown) => void;
   readonly onSuccess: () => void;
   readonly clock: Clock;
@@ -97,11 +97,12 @@ export class ConsulSweep {
   }
 
   async #look(): Promise<void> {
-    const { client, state, signal, read } = this.#options;
-    await this.#readOutsideContracts();
-    const names = this.#options.names();
+    const { client, state, signal, names: allNames, read, readContract } = this.#options;
+    const names = allNames();
     if (names.length === 0) return;
     const nodes = await visibleNodes(client, signal);
+    // Nothing wakes the source for a key outside the prefix.
+    await inParallel(state.outsideKeys(), readContract);
     if (nodes.length > names.length * nodesPerService) {
       await read(names);
       return;
@@ -115,14 +116,6 @@ export class ConsulSweep {
       found.set(Node, { index: ModifyIndex, services: data });
     });
     await read(state.differences(found));
-  }
-
-  /** Nothing wakes the source for a key outside the prefix. */
-  async #readOutsideContracts(): Promise<void> {
-    const { client, state, signal, onContract } = this.#options;
-    await inParallel(state.outsideKeys(), async (key) => {
-      onContract(key, await client.readKey(key, signal));
-    });
   }
 }
 

@@ -117,7 +117,7 @@ export class ConsulSource implements ToolSource {
       state: this.#known,
       names: () => [...this.#tagged.keys()],
       read: (names) => this.#read(names),
-      onContract: (key, found) => this.#apply(this.#known.putContract(key, found)),
+      readContract: (key) => this.#readContract(client, key),
       onFailure: (error) => this.#fail("sweep", error),
       onSuccess: () => this.#troubles.clear("sweep"),
       clock: this.#clock,
@@ -319,10 +319,20 @@ export class ConsulSource implements ToolSource {
     const read = this.#known.beginRead();
     const { data, isFiltered } = await client.instances(name, { signal });
     if (isFiltered && data.length === 0) await visibleNodes(client, signal); // (4)
-    for (const key of outsideKeys(data)) {
-      this.#apply(this.#known.putContract(key, await client.readKey(key, signal)));
-    }
+    for (const key of outsideKeys(data)) await this.#readContract(client, key);
     this.#apply(this.#known.putService(name, data, read));
+  }
+
+  /** A key that may not be read is the trouble of the instances that name it; what is known of it stays. */
+  async #readContract(client: ConsulClient, key: string): Promise<void> {
+    const place = `contract ${key}`;
+    try {
+      this.#apply(this.#known.putContract(key, await client.readKey(key, this.#abort.signal)));
+      this.#troubles.clear(place);
+    } catch (error) {
+      if (isOutage(error) && !(error instanceof InfraAuthenticationError)) throw error;
+      this.#troubles.set(place, messageOf(error), false);
+    }
   }
 
   /** Names of the services that have an instance with this id. */

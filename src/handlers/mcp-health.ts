@@ -34,6 +34,7 @@ export function healthOf(state: State, now: number): HandlerHealth {
   const parts = partsOf(state);
   const trouble = troubleOf(state);
   const report = parts?.gateway.report();
+  const registration = parts?.registration?.status();
   return {
     healthy: trouble === undefined,
     ...(trouble !== undefined && { reason: trouble.reason }),
@@ -51,6 +52,14 @@ export function healthOf(state: State, now: number): HandlerHealth {
       ...(source.restoredFrom !== undefined && { restored_from: source.restoredFrom }),
       last_error: source.lastError?.slice(0, maxErrorText) ?? null,
     })),
+    ...(registration !== undefined && {
+      registration: {
+        state: registration.state,
+        service_id: registration.serviceId,
+        tools: registration.tools,
+        last_error: registration.lastError?.slice(0, maxErrorText) ?? null,
+      },
+    }),
     ...(report !== undefined && { load_report: report }),
   };
 }

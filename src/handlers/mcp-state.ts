@@ -9,6 +9,8 @@ export interface Parts {
   readonly gateway: Gateway;
   /** Absent with skip_server, and until the start has bound. */
   server?: HttpServer;
+  /** Absent where none is configured. */
+  registration?: ReturnType<Gateway["registration"]>;
 }
 
 export interface Starting {

@@ -51,6 +51,8 @@ export interface McpContainer extends Container {
 
 /** Seconds that closing sources and the executor may take after the calls have ended. */
 const closeSeconds = 2;
+/** Seconds that leaving Consul may take at most, before calls are drained. */
+const deregisterSeconds = 2;
 
 export class HandlerMCP implements Handler {
   readonly handlerType = "infra_handler";
@@ -114,6 +116,7 @@ export class HandlerMCP implements Handler {
     try {
       const parts = await this.#start(parsed, starting);
       this.#state = { kind: "running", parts, since: this.#clock.now() };
+      parts.registration?.start();
       this.#logStart(parts);
     } catch (thrown) {
       await this.#undo(starting.parts, toOnexError(thrown));
@@ -256,21 +259,32 @@ export class HandlerMCP implements Handler {
     });
     const server = await untilAborted(listening, signal);
     parts.server = server;
+    parts.registration = gateway.registration(Number(new URL(server.url).port), () => this.#isWell());
     await waitUntilReady(server, { token, timeoutMs: this.startupTimeout * 1000 }, signal);
+  }
+
+  #isWell(): boolean {
+    return healthOf(this.#state, this.#clock.now()).healthy;
   }
 
   /** (1) */
   async #undo(parts: Parts | undefined, reason: Error): Promise<void> {
     if (parts === undefined) return;
-    const { server, gateway } = parts;
+    const { server, gateway, registration } = parts;
+    await registration?.close(0);
     if (server !== undefined) await this.#atMost(this.cancelTimeout, server.destroy(reason));
     await this.#atMost(closeSeconds, gateway.destroy(reason));
   }
 
   /** Resolves with whether it had to be forced. (3) */
-  async #stop({ gateway, server }: Parts): Promise<boolean> {
+  async #stop({ gateway, server, registration }: Parts): Promise<boolean> {
+    const began = this.#clock.now();
+    // First, so that nobody sends calls to a server that is closing. What it takes is taken from the calls' time.
+    if (registration !== undefined)
+      await registration.close(Math.min(deregisterSeconds, this.shutdownTimeout / 2) * 1000);
     const drained = Promise.all([server?.close(), gateway.drain()]);
-    const end = await this.#atMost(this.shutdownTimeout, drained);
+    const rest = Math.max(0, this.shutdownTimeout - (this.#clock.now() - began) / 1000);
+    const end = await this.#atMost(rest, drained);
     if (end === "done") {
       await this.#atMost(closeSeconds, gateway.close());
       return false;

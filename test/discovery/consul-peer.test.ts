@@ -1,6 +1,7 @@
+import { inspect } from "node:util";
 import { describe, expect, it } from "vitest";
 import { openConsul } from "../../src/discovery/consul-client.ts";
-import { follow, Followed, optionsOf } from "./consul-agent.ts";
+import { follow, Followed, optionsOf, toolTags } from "./consul-agent.ts";
 import { oddConsul, sendJson, sendText, type Oddity } from "./odd-consul.ts";
 
 const waits = ["catalog/services", "health/state/any", "kv/"];
@@ -173,6 +174,47 @@ describe("a Consul that misbehaves", () => {
     consul.oddity = () => false;
     await followed.until(() => followed.of("bad").length === 1);
     await expect.poll(() => followed.source.status().lastError).toBeUndefined();
+  });
+
+  it("and hides one contract that an instance names (403) refuses that instance alone", async () => {
+    await using consul = await oddConsul();
+    for (const name of ["a", "greedy", "z"]) consul.services.set(name, 1001);
+    consul.oddity = ({ path }, answer) => {
+      if (path === "kv/secret/key") sendText(answer, 403, "Permission denied");
+      else if (path === "health/service/greedy") {
+        const service = { ID: "g", Service: "greedy", Tags: toolTags("greedy"), Port: 1, ModifyIndex: 1 };
+        const row = {
+          Node: { Node: "n", Address: "10.0.0.1" },
+          Service: { ...service, Meta: { "mcp-contract": "secret/key" } },
+        };
+        sendJson(answer, [row], consul.index);
+      } else return false;
+      return true;
+    };
+    await using followed = await follow(optionsOf(consul));
+    expect([...followed.records.keys()].sort()).toEqual(["n/a", "n/g", "n/z"]);
+    expect(followed.instance("g")?.claim).toEqual({
+      refused: expect.stringContaining("secret/key") as string,
+    });
+    expect(followed.source.status()).toMatchObject({
+      state: "ready",
+      lastError: expect.stringContaining("kv/secret/key") as string,
+    });
+    consul.set("a", 1002);
+    await followed.until(() => followed.instance("a")?.url === "http://10.0.0.1:1002");
+  });
+
+  it("is complained of without the token", async () => {
+    await using consul = await oddConsul();
+    const token = "b2b1b6c4-0000-4000-8000-000000000001";
+    for (const { odd } of oddities) {
+      consul.oddity = odd;
+      const client = await openConsul({ ...optionsOf(consul), token });
+      const error: unknown = await client.services().catch((thrown: unknown) => thrown);
+      expect(error).toBeInstanceOf(Error);
+      expect(inspect(error, { depth: 12, showHidden: true })).not.toContain(token);
+      client.close();
+    }
   });
 
   it("and hides the contracts (403) serves its tools all the same, and that is said", async () => {

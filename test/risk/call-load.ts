@@ -43,7 +43,7 @@ export class CallLoad {
   /** Goes on until so many calls were made in all, then ends. */
   async finish(calls: number): Promise<void> {
     try {
-      await until(() => this.#calls >= calls || this.#failed > 0, { timeout: 120_000, interval: 20 });
+      await until(() => this.#calls >= calls || this.#failed > 0, { timeout: 180_000, interval: 20 });
     } finally {
       this.#isOver = true;
       await this.#workers;

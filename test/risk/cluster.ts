@@ -41,7 +41,8 @@ export interface NodeService extends AsyncDisposable {
   readonly calls: number;
 }
 
-export async function startNode(name: string): Promise<NodeService> {
+/** @param delayMs how long a call takes */
+export async function startNode(name: string, delayMs = 0): Promise<NodeService> {
   let calls = 0;
   const server = createServer((request, response) => {
     const chunks: Buffer[] = [];
@@ -50,9 +51,9 @@ export async function startNode(name: string): Promise<NodeService> {
       calls += 1;
       const { payload, metadata } = JSON.parse(Buffer.concat(chunks).toString()) as any;
       response.setHeader("content-type", "application/json");
-      response.end(
-        JSON.stringify({ node: name, tool: metadata.tool_name, path: request.url, arguments: payload }),
-      );
+      const answer = { node: name, tool: metadata.tool_name, path: request.url, arguments: payload };
+      if (delayMs === 0) response.end(JSON.stringify(answer));
+      else setTimeout(() => response.end(JSON.stringify(answer)), delayMs);
     });
   });
   // Longer than any test: the runtime keeps its connections.
@@ -75,8 +76,8 @@ export async function startNode(name: string): Promise<NodeService> {
 }
 
 /** The same, for the duration of the test. */
-export async function testNode(name: string): Promise<NodeService> {
-  const node = await startNode(name);
+export async function testNode(name: string, delayMs = 0): Promise<NodeService> {
+  const node = await startNode(name, delayMs);
   onTestFinished(() => node[Symbol.asyncDispose]());
   return node;
 }
@@ -100,6 +101,21 @@ export const register = (
     Check: { CheckID: `check:${id}`, TTL: "1h", Status: "passing" },
     ...service,
   });
+
+export interface SourceState {
+  readonly name: string;
+  readonly state: string;
+  readonly restored_from?: string;
+  readonly last_error?: string | null;
+}
+
+/** What /ready says of a source. */
+export async function sourceOf(runtime: Runtime, name: string): Promise<SourceState> {
+  const { sources } = (await (await fetch(new URL("/ready", runtime.mcp))).json()) as {
+    readonly sources: readonly SourceState[];
+  };
+  return sources.find((source) => source.name === name)!;
+}
 
 /** What the runtime's own list says of a tool, its endpoints included. */
 export async function shown(runtime: Runtime, name: string): Promise<any> {
@@ -251,7 +267,7 @@ export async function modernSubscriber(url: URL): Promise<Subscriber> {
 /** A tool that comes and goes. */
 const changesOfMarker = 2;
 
-/** Both clients at one runtime, and what they see of it. */
+/** Clients with open subscriptions, and what they all see. */
 export class Audience implements AsyncDisposable {
   readonly subscribers: readonly Subscriber[];
   readonly #operator: Operator;
@@ -261,9 +277,14 @@ export class Audience implements AsyncDisposable {
     this.#operator = operator;
   }
 
-  /** Resolves once every subscriber has been told of a change. @param consul where changes can be made */
-  static async at(url: URL, consul: Address): Promise<Audience> {
-    const subscribers = [await legacySubscriber(url), await modernSubscriber(url)];
+  /**
+   * Both clients at each of these runtimes. Resolves once every subscriber has been told of a change.
+   *
+   * @param consul where changes can be made
+   */
+  static async at(urls: readonly URL[], consul: Address): Promise<Audience> {
+    const subscribers: Subscriber[] = [];
+    for (const url of urls) subscribers.push(await legacySubscriber(url), await modernSubscriber(url));
     const audience = new Audience(subscribers, new Operator(consul));
     // A session's stream opens some time after its client has connected.
     await audience.until(async () => {

@@ -30,7 +30,7 @@ describeWithOwnConsul("the tools of services that Consul knows", () => {
     operator = new Operator(consul);
     place = await makePlace({ consul });
     runtime = await place.start();
-    audience = await Audience.at(runtime.mcp, consul);
+    audience = await Audience.at([runtime.mcp], consul);
   }, 120_000);
 
   afterAll(async () => {

@@ -52,7 +52,7 @@ describeWithKafka("the tools of registration events", () => {
       const mcp = { registration_topics: [topic], registration_partitions: 4 };
       place = await makePlace({ consul, kafkaServers: kafkaServers(), mcp });
       runtime = await place.start();
-      audience = await Audience.at(runtime.mcp, consul);
+      audience = await Audience.at([runtime.mcp], consul);
     }, 120_000);
 
     afterAll(async () => {
