@@ -50,7 +50,6 @@ export async function measureChanges(
   ear: Ear,
   make: (change: number) => Promise<void>,
 ): Promise<Series> {
-  await sleep(settleMs);
   const heardBefore = ear.heard;
   const fromSending: number[] = [];
   const fromAnswer: number[] = [];

@@ -59,6 +59,9 @@ const begun = performance.now();
 const tell = (line: string): void =>
   console.error(`${((performance.now() - begun) / 1000).toFixed(0).padStart(5)} s  ${line}`);
 
+/** For the services, after they were told of thousands of registrations. */
+const settleMs = 2000;
+
 /** What is measured: the runtime, or the yardstick. */
 interface Subject {
   readonly child: Child;
@@ -196,8 +199,5 @@ async function main(): Promise<void> {
   console.log(`faults: ${faults.length}`);
   process.exitCode = faults.length === 0 ? 0 : 1;
 }
-
-/** For what the services have begun to do with what they were told. */
-const settleMs = 2000;
 
 await main();

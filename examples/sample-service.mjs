@@ -17,10 +17,10 @@ import { once } from "node:events";
 import { createServer } from "node:http";
 import process, { argv, env, exit, stderr } from "node:process";
 import { json } from "node:stream/consumers";
-import { clearInterval, setInterval } from "node:timers";
+import { setTimeout as sleep } from "node:timers/promises";
 import { pathToFileURL, URL } from "node:url";
 
-const { fetch } = globalThis;
+const { AbortController, AbortSignal, fetch } = globalThis;
 
 const orders = new Map([
   ["A-1001", { state: "shipped", total: 59.9, items: [{ sku: "lamp", quantity: 1 }] }],
@@ -95,13 +95,14 @@ const path = "/nodes/track_parcel";
 const tags = ["mcp-enabled", "node-type:orchestrator", "mcp-tool:track_parcel"];
 const serviceName = "sample-parcels";
 
-/** Registers at the agent; again where the agent has forgotten it. Resolves to what takes it out. */
-async function registerInConsul(agent, address, serviceId) {
+/** Registers at the agent; again where the agent has forgotten it. Gives what takes it out. */
+function registerInConsul(agent, address, serviceId) {
   const [host, port] = address.split(":");
   const put = async (where, body) => {
     const answered = await fetch(`http://${agent}/v1/${where}`, {
       method: "PUT",
       body: JSON.stringify(body),
+      signal: AbortSignal.timeout(5000),
     });
     if (!answered.ok) throw new Error(`Consul answers ${answered.status}: ${await answered.text()}`);
   };
@@ -123,13 +124,15 @@ async function registerInConsul(agent, address, serviceId) {
       },
     });
   };
-  const timer = keepTrying(async () => {
-    const known = await fetch(`http://${agent}/v1/agent/service/${serviceId}`);
+  const stop = keepTrying(async () => {
+    const known = await fetch(`http://${agent}/v1/agent/service/${serviceId}`, {
+      signal: AbortSignal.timeout(5000),
+    });
     await known.body?.cancel();
     if (known.status === 404) await register();
   });
   return async () => {
-    clearInterval(timer);
+    await stop();
     await put(`agent/service/deregister/${serviceId}`);
   };
 }
@@ -158,28 +161,39 @@ async function registerOnKafka(servers, address, serviceId) {
     execution: { kind: "onex", path },
   };
   // The topic is the runtime's to make: until it is there, or Kafka is, this is tried again.
-  const timer = keepTrying(async () => {
+  const stop = keepTrying(async () => {
     await publish("registered", registered);
-    clearInterval(timer);
+    return true;
   });
   return async () => {
-    clearInterval(timer);
+    await stop();
     await publish("deregistered");
     await producer.disconnect();
   };
 }
 
-/** Now and every two seconds; an attempt that fails says so. */
+/**
+ * Now and every two seconds until an attempt gives true, one at a time; one that fails says so. The value stops it, and
+ * resolves when nothing is under way that could undo what comes next.
+ */
 function keepTrying(attempt) {
-  let last;
-  const once = () =>
-    attempt().catch((error) => {
-      if (error.message !== last) stderr.write(`${error.message}; trying again\n`);
-      last = error.message;
-    });
-  const timer = setInterval(once, 2000);
-  void once();
-  return timer;
+  const end = new AbortController();
+  const run = async () => {
+    for (let last; !end.signal.aborted;) {
+      try {
+        if ((await attempt()) === true) return;
+      } catch (error) {
+        if (error.message !== last) stderr.write(`${error.message}; trying again\n`);
+        last = error.message;
+      }
+      await sleep(2000, undefined, { signal: end.signal }).catch(() => undefined);
+    }
+  };
+  const ended = run();
+  return async () => {
+    end.abort();
+    await ended;
+  };
 }
 
 if (import.meta.url === pathToFileURL(argv[1] ?? "").href) {

@@ -1,6 +1,7 @@
 /**
  * Kafka and Consul for a developer: `npm run services` starts both, prints the variables by which the tests and the
- * runtime find them, and stops them on Ctrl-C.
+ * runtime find them, and stops them on Ctrl-C. With `-- --build` nothing is started: the programs that tests start are
+ * built, where they are not there yet, and their paths printed.
  */
 import { once } from "node:events";
 import { SharedServices } from "../test/services/shared.ts";
@@ -11,11 +12,15 @@ const tell = (line: string): void =>
 
 const interrupted = Promise.race([once(process, "SIGINT"), once(process, "SIGTERM")]);
 const services = new SharedServices(tell, process.env);
-const started = Promise.all([services.address("consul"), services.address("kafka")]);
+const isBuild = process.argv[2] === "--build";
+const parts = isBuild ? (["consul-program", "kafka-program"] as const) : (["consul", "kafka"] as const);
+const started = Promise.all(parts.map((part) => services.address(part)));
 try {
   const addresses = await Promise.race([started, interrupted.then(() => undefined)]);
-  if (addresses !== undefined) {
-    const [consul, kafka] = addresses;
+  if (addresses === undefined) process.exitCode = isBuild ? 1 : 0;
+  else if (isBuild) console.log(addresses.join("\n"));
+  else {
+    const [consul = "", kafka] = addresses;
     const [host, port] = consul.split(":");
     const variables = {
       CONSUL_HTTP_ADDR: consul,

@@ -17,7 +17,7 @@ import { version } from "./core/version.ts";
 import type { LoadReport } from "./contract/load.ts";
 import type { EventBus } from "./bus/bus.ts";
 import { BusRequests } from "./bus/request.ts";
-import type { ContractSource } from "./discovery/contracts.ts";
+import { problemsOf } from "./discovery/problems.ts";
 import type { Registration } from "./discovery/register.ts";
 import { makeRegistration, type RegisterSettings } from "./discovery/register-runtime.ts";
 import { makeSources, type Sources, type SourcesOptions } from "./discovery/sources.ts";
@@ -76,6 +76,8 @@ export interface GatewayParts {
   readonly bus?: EventBus;
   /** Tools of others in this process: the host's handlers. Closed here. */
   readonly handlerTools?: ToolSource;
+  /** Sources are read and nothing is written: no last good state, no topic. Default false. */
+  readonly readOnly?: boolean;
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly log: Logger;
   readonly clock: Clock;
@@ -110,7 +112,7 @@ export class Gateway {
   /** Only our own knows whether a tool is available. */
   readonly #executor: Executor | BorrowedExecutor;
   readonly #stopFreeing: (() => void) | undefined;
-  readonly #contracts: ContractSource | undefined;
+  readonly #sources: Sources;
   readonly #sync: Sync;
   /** Keeps our records in a shared catalog apart from those of others. */
   readonly #owner = randomUUID();
@@ -129,9 +131,8 @@ export class Gateway {
       this.#executor = new BorrowedExecutor(parts.executor, () => this.catalog.snapshot());
     }
     this.call = this.#executor.call;
-    const sources = makeSources(options, parts);
-    this.#contracts = sources.contracts;
-    this.#sync = this.#makeSync(sources);
+    this.#sources = makeSources(options, parts);
+    this.#sync = this.#makeSync(this.#sources);
   }
 
   /** Starts the sources; resolves once each has applied its first state, or is known to be out of reach. */
@@ -145,7 +146,13 @@ export class Gateway {
 
   /** Why a name is served as it is, or is not. Sources are named as in `sources()`. */
   explain(name: string): Explanation {
-    const explanation = this.catalog.explain(name);
+    const restored = this.sources().flatMap(({ name: source, restoredFrom }) =>
+      restoredFrom === undefined ? [] : [[this.#recordsOf(source), restoredFrom] as const],
+    );
+    const explanation = this.catalog.explain(name, {
+      problems: problemsOf(this.#sources),
+      restoredFrom: new Map(restored),
+    });
     const suffix = this.#recordsOf("");
     const records = explanation.records.map((record) => ({
       ...record,
@@ -156,7 +163,7 @@ export class Gateway {
 
   /** What became of each contract file; undefined without a contracts directory. */
   report(): LoadReport | undefined {
-    return this.#contracts?.report();
+    return this.#sources.contracts?.report();
   }
 
   /**
@@ -336,7 +343,7 @@ export class Gateway {
   }
 
   #makeSync({ contracts, ...remote }: Sources): Sync {
-    const { handlerTools, log, clock } = this.#parts;
+    const { handlerTools, readOnly = false, log, clock } = this.#parts;
     const { stateDir } = this.#options;
     return new Sync({
       catalog: this.catalog,
@@ -344,6 +351,7 @@ export class Gateway {
       local: [contracts, handlerTools].filter((source) => source !== undefined),
       ...remote,
       ...(stateDir !== undefined && { stateDir }),
+      readOnly,
       clock,
       log,
     });

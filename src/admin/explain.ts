@@ -4,7 +4,7 @@ import { endpointUrls, withoutSecrets } from "./endpoints.ts";
 
 /** The body of `GET /mcp/tools/{name}/explain`. */
 export function explanationOnWire(explanation: Explanation): object {
-  const { name, served, reason, tool, records, withheld } = explanation;
+  const { name, served, reason, tool, records, withheld, problems } = explanation;
   return {
     name,
     served,
@@ -18,6 +18,7 @@ export function explanationOnWire(explanation: Explanation): object {
     }),
     records: records.map(recordOnWire),
     withheld,
+    problems: problems.map(({ source, about, reason: why }) => ({ source, about, reason: why })),
   };
 }
 
@@ -31,6 +32,7 @@ const recordOnWire = (record: RecordExplanation): object => ({
   version: record.version ?? null,
   revision: record.revision ?? null,
   age_seconds: record.ageSeconds,
+  restored_from: record.restoredFrom ?? null,
   url: record.url === undefined ? null : withoutSecrets(record.url),
   live: record.live ?? null,
   used: record.used,

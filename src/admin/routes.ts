@@ -240,6 +240,7 @@ const sourceOnWire = (source: SourceStatus, admin: boolean): object => ({
   kind: source.kind,
   state: source.state,
   age_seconds: source.ageSeconds,
+  ...(source.counters !== undefined && { counters: source.counters }),
   ...(source.restoredFrom !== undefined && { restored_from: source.restoredFrom }),
   // (3)
   ...(admin && source.lastError !== undefined ? { last_error: source.lastError } : {}),

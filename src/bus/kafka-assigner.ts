@@ -7,7 +7,7 @@
  * 2. Every partition has one member, and members of one topic differ by at most one partition.
  * 3. Within (2) a member keeps what it has: each move makes running messages run again elsewhere.
  */
-import type { Assigner, PartitionAssigner } from "kafkajs";
+import type { Assigner, Cluster, PartitionAssigner } from "kafkajs";
 import type { Library } from "./kafka-link.ts";
 
 export interface Sharer {
@@ -24,11 +24,18 @@ export interface AssignerParts {
   readonly owned: () => readonly number[];
   /** Those of a topic, of which the member itself may know nothing; none where it is absent. */
   readonly partitionsOf: (topic: string) => Promise<readonly number[]>;
+  /** Is told the library's view of the brokers, which it shows to no one else. */
+  readonly onCluster: (cluster: Cluster) => void;
 }
 
-export function stickyAssigner({ library, owned, partitionsOf }: AssignerParts): PartitionAssigner {
+export function stickyAssigner({
+  library,
+  owned,
+  partitionsOf,
+  onCluster,
+}: AssignerParts): PartitionAssigner {
   const { MemberAssignment, MemberMetadata } = library.AssignerProtocol;
-  return (): Assigner => ({
+  const assigner = (): Assigner => ({
     name,
     version,
     protocol: ({ topics }) => ({
@@ -59,6 +66,10 @@ export function stickyAssigner({ library, owned, partitionsOf }: AssignerParts):
       }));
     },
   });
+  return ({ cluster }) => {
+    onCluster(cluster);
+    return assigner();
+  };
 }
 
 /** By member. (2) (3) */

@@ -71,7 +71,7 @@ const finalCommitMs = 3000;
 const rebalanceMs = 3000;
 /** For handlers that were aborted to end. */
 const abortedHandlersMs = 1000;
-const letterPauseMs = { first: 500, longest: 10_000 };
+const letterPauseMs = { first: 500, longest: 5000 };
 
 export class KafkaSubscription {
   readonly #options: SubscriptionOptions;

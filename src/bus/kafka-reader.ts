@@ -8,7 +8,7 @@
  * 3. A commit is one attempt, under the membership of this moment: one repeated later could rewind a partition that
  *    another member has gone on with.
  */
-import type { Consumer, EachBatchPayload } from "kafkajs";
+import type { Broker, Cluster, Consumer, EachBatchPayload } from "kafkajs";
 import { abortable, sleep, within } from "../core/abort.ts";
 import { InfraUnavailableError, messageOf } from "../core/errors.ts";
 import type { Logger } from "../core/log.ts";
@@ -53,9 +53,14 @@ const rebalanceTimeout = 30_000;
 /** For partitions that are added to a topic to be seen. */
 const metadataMaxAge = 30_000;
 const restartMs = 250;
-const longestRestartMs = 10_000;
+const longestRestartMs = 2000;
 const leaveMs = 3000;
 const hastyLeaveMs = 1000;
+
+/** The library's brokers can do so; its types leave it out. */
+interface LeavesGroups {
+  leaveGroup(request: { readonly groupId: string; readonly memberId: string }): Promise<unknown>;
+}
 
 type Commit = (offsets: ReadonlyMap<number, bigint>) => Promise<void>;
 
@@ -72,6 +77,8 @@ export class KafkaReader {
   readonly #stopped = new AbortController();
   readonly #joined = Promise.withResolvers<undefined>();
   #assigned: readonly number[] = [];
+  /** As which it joined the group last. */
+  #memberId: string | undefined;
   /** Why the library gave up; undefined once the member is in its group again. */
   #failure: string | undefined;
   #failures = 0;
@@ -167,9 +174,7 @@ export class KafkaReader {
   async #run(): Promise<void> {
     const { signal } = this.#stopped;
     while (!signal.aborted) {
-      await this.#consume(signal).catch((thrown: unknown) => {
-        if (!signal.aborted) this.#gaveUp(thrown);
-      });
+      await this.#consume(signal);
       const pauseMs = Math.min(restartMs * 2 ** this.#failures, longestRestartMs);
       await sleep(pauseMs * (0.75 + Math.random() / 2), signal).catch(() => undefined);
     }
@@ -182,11 +187,12 @@ export class KafkaReader {
     log.warn({ topic, group }, `Reading ${topic} begins anew: ${this.#failure}`);
   }
 
-  /** Rejects when the library gave up. */
+  /** Resolves when the library gave up, or the reader ended. */
   async #consume(signal: AbortSignal): Promise<void> {
     const { link: linkOptions, topics, topic, group } = this.#options;
     const { onRebalance = () => Promise.resolve() } = this.#options;
     const link = new KafkaLink(linkOptions, forEver, onRebalance);
+    let cluster: Cluster | undefined;
     const consumer = link.kafka.consumer({
       groupId: group,
       partitionAssigners: [
@@ -194,6 +200,7 @@ export class KafkaReader {
           library: linkOptions.library,
           owned: () => this.#assigned,
           partitionsOf: (other) => topics.partitions(other),
+          onCluster: (known) => (cluster = known),
         }),
       ],
       retry: { ...forEver, restartOnFailure: async () => false },
@@ -210,6 +217,7 @@ export class KafkaReader {
     consumer.on("consumer.crash", ({ payload }) => crashed.reject(payload.error));
     consumer.on("consumer.group_join", ({ payload }) => {
       running.isJoined = true;
+      this.#memberId = payload.memberId;
       this.#failure = undefined;
       this.#failures = 0;
       this.#assigned = payload.memberAssignment[topic] ?? [];
@@ -224,6 +232,7 @@ export class KafkaReader {
       await consumer.connect();
       // Where an offset is no longer there reading goes on at the earliest that is: nothing more is lost.
       await consumer.subscribe({ topic, fromBeginning: true });
+      if (cluster !== undefined) await this.#dismissFormer(cluster);
       await consumer.run({
         autoCommit: false,
         eachBatchAutoResolve: false,
@@ -233,11 +242,34 @@ export class KafkaReader {
     };
     try {
       await abortable(Promise.race([work(), crashed.promise]), signal);
-    } finally {
-      link.cut();
-      if (this.#running === running) this.#running = undefined;
-      await leave(consumer, hastyLeaveMs);
+    } catch (thrown) {
+      if (!signal.aborted) this.#gaveUp(thrown);
     }
+    link.cut();
+    if (this.#running === running) this.#running = undefined;
+    await leave(consumer, hastyLeaveMs);
+  }
+
+  /**
+   * Takes the member that the library gave up out of the group, which would wait until its session is over before it
+   * gives out its partitions.
+   */
+  async #dismissFormer(cluster: Cluster): Promise<void> {
+    const { group: groupId, log } = this.#options;
+    const memberId = this.#memberId;
+    if (memberId === undefined) return;
+    this.#memberId = undefined;
+    const leaving = (async () => {
+      const coordinator = (await cluster.findGroupCoordinator({ groupId })) as Broker & LeavesGroups;
+      await coordinator.leaveGroup({ groupId, memberId });
+    })();
+    await within(
+      leaving.catch((thrown: unknown) => {
+        // It had left, or its session was over.
+        log.debug({ group: groupId, err: thrown }, `No former member to dismiss: ${messageOf(thrown)}`);
+      }),
+      hastyLeaveMs,
+    );
   }
 
   async #batch(running: Running, payload: EachBatchPayload): Promise<void> {

@@ -9,7 +9,7 @@
  *    those it has not asked for.
  */
 import { randomUUID } from "node:crypto";
-import { abortable, within } from "../core/abort.ts";
+import { abortable, abortReason, within } from "../core/abort.ts";
 import { InfraUnavailableError, messageOf, ProtocolConfigurationError } from "../core/errors.ts";
 import { isObject } from "../core/json.ts";
 import { silentLogger, type Logger } from "../core/log.ts";
@@ -69,6 +69,8 @@ export class BusRequests {
     const correlationId = randomUUID(); // (1)
     const envelopeId = randomUUID();
     await this.#sent(this.#listen(question.replyTopic), signal);
+    // It may have been closed meanwhile, and has then ended all that it knew of.
+    if (this.#closed !== undefined) throw abortReason(this.#abort.signal);
     const { promise, resolve, reject } = Promise.withResolvers<unknown>();
     // A call that was given up while it was sent must not leave a rejection that nobody hears.
     promise.catch(() => undefined);

@@ -21,7 +21,7 @@ export interface CallOptions {
 /** Resolves with the exit code: 1 where the result is an error, 130 or 143 where a signal cancelled the call. */
 export async function call(options: CallOptions): Promise<number> {
   const stdout = claimStdout();
-  await using open = await openGateway(await readConfig(options.config));
+  await using open = await openGateway(await readConfig(options.config), { readOnly: true });
   const tool = open.gateway.catalog.snapshot().byName.get(options.tool);
   if (tool === undefined) {
     process.stderr.write(

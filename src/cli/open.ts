@@ -3,12 +3,15 @@
  * no port is opened, and another handler started only where a tool of it is called. Consul and Kafka are read as the
  * configuration says.
  */
+import type { EventBus } from "../bus/bus.ts";
 import { loadConfig, processEnv, type LoadedConfig } from "../config/load.ts";
+import { within } from "../core/abort.ts";
 import { RuntimeHostError } from "../core/errors.ts";
 import { createLogger, type Logger } from "../core/log.ts";
 import { HandlerMCP } from "../handlers/mcp.ts";
 import type { Gateway } from "../gateway.ts";
-import { discoverHandlers } from "../runtime/contracts.ts";
+import { discoverHandlers, type FoundHandler } from "../runtime/contracts.ts";
+import type { HandlerConfig } from "../runtime/handler.ts";
 import { constructHandler } from "../runtime/loader.ts";
 import { composeBus, discoveryOptions, settingsOf } from "./compose.ts";
 import { LazyHandlers } from "./lazy-handlers.ts";
@@ -23,36 +26,55 @@ export interface OpenGateway extends AsyncDisposable {
   readonly log: Logger;
 }
 
+/** Milliseconds that a command waits for the event bus; it comes up by itself later. */
+const busMs = 3000;
+
+/** The handler of type mcp, among all that the configuration has, and what it is initialized with. */
+export interface FoundMcp {
+  readonly found: FoundHandler;
+  readonly handlers: readonly FoundHandler[];
+  readonly settings: HandlerConfig;
+}
+
+/** @throws RuntimeHostError where the configuration has no usable handler of type mcp */
+export async function findMcp(config: LoadedConfig): Promise<FoundMcp> {
+  const { handlers, failed } = await discoverHandlers(discoveryOptions(config));
+  const found = handlers.find(({ type }) => type === "mcp");
+  if (found !== undefined) return { found, handlers, settings: settingsOf(found, handlers, config) };
+  const reason =
+    failed.get("mcp")?.reason ?? "handler_source leaves out the shipped one and no contract declares it";
+  throw new RuntimeHostError(`There is no handler of type mcp: ${reason}`);
+}
+
 /**
  * The tools of a configuration, ready to be called. Dispose it when done.
  *
+ * @param options readOnly: following the sources writes nothing, in files or on Kafka. Default false
  * @throws RuntimeHostError where the configuration has no usable handler of type mcp
  */
-export async function openGateway(config: LoadedConfig): Promise<OpenGateway> {
+export async function openGateway(
+  config: LoadedConfig,
+  options: { readonly readOnly?: boolean } = {},
+): Promise<OpenGateway> {
   const log = createLogger({ ...quieter(config.runtime.logging), secrets: config.secrets });
-  const { handlers, failed } = await discoverHandlers(discoveryOptions(config));
-  const found = handlers.find(({ type }) => type === "mcp");
-  if (found === undefined) {
-    const reason =
-      failed.get("mcp")?.reason ?? "handler_source leaves out the shipped one and no contract declares it";
-    throw new RuntimeHostError(`There is no handler of type mcp: ${reason}`);
-  }
+  const { found, handlers, settings } = await findMcp(config);
   const bus = composeBus(config, log);
   const others = new LazyHandlers(handlers, config, bus, log);
-  const container = { bus, log, env: config.env, tools: others.tools, listen: false };
+  const container = { bus, log, env: config.env, tools: others.tools, listen: false, ...options };
   const handler = constructHandler(found.Class, found.contract.handlerClass, container);
   if (!(handler instanceof HandlerMCP)) {
     throw new RuntimeHostError(
       `The handler of type mcp is ${found.contract.handlerClass}, which is not HandlerMCP: its tools can only be reached through onex serve`,
     );
   }
-  const settings = settingsOf(found, handlers, config);
-  await bus.start();
+  const started = bus.start();
+  // Brokers that take connections and do not answer are the events' trouble, and said there.
+  if ((await within(started, busMs)) === "timeout") started.catch(() => undefined);
   try {
     await handler.initialize(settings);
     others.serve();
   } catch (error) {
-    await bus.close();
+    await closeBus(bus);
     throw error;
   }
   const { gateway } = handler;
@@ -60,9 +82,15 @@ export async function openGateway(config: LoadedConfig): Promise<OpenGateway> {
   const close = async (): Promise<void> => {
     await handler.shutdown();
     await others.close();
-    await bus.close();
+    await closeBus(bus);
   };
   return { gateway, log, [Symbol.asyncDispose]: close };
+}
+
+/** One that has not come up yet is not waited for. */
+async function closeBus(bus: EventBus): Promise<void> {
+  if ((await within(bus.close(), busMs)) !== "timeout") return;
+  await bus.destroy(new RuntimeHostError("the command has ended"));
 }
 
 /** A command that prints a result has no use for the lines of an orderly start. */

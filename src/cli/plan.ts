@@ -7,11 +7,14 @@ import type { LoadedConfig } from "../config/load.ts";
 import { RuntimeHostError } from "../core/errors.ts";
 import { isObject } from "../core/json.ts";
 import type { Gateway } from "../gateway.ts";
+import { parseMcpConfig } from "../handlers/mcp-config.ts";
+import { isWildcard } from "../http/address.ts";
 import { definitionOf } from "../mcp/definition.ts";
 import { columns } from "./columns.ts";
-import { openGateway, readConfig } from "./open.ts";
-import { ask } from "./request.ts";
+import { findMcp, openGateway, readConfig } from "./open.ts";
+import { read } from "./request.ts";
 import { claimStdout, print } from "./stdout.ts";
+import { UsageError } from "./usage.ts";
 
 export interface PlanOptions {
   readonly config?: string;
@@ -36,8 +39,8 @@ interface Plan {
 export async function plan({ url, apiKey, ...options }: PlanOptions): Promise<number> {
   const stdout = claimStdout();
   const config = await readConfig(options.config);
-  const present = await runningTools(url ?? serverUrl(config), apiKey);
-  await using open = await openGateway(config);
+  const present = await runningTools(url ?? (await serverUrl(config)), apiKey);
+  await using open = await openGateway(config, { readOnly: true });
   for (const { name, state, lastError } of open.gateway.sources()) {
     if (state !== "ready" && lastError !== undefined)
       process.stderr.write(`source ${name} is ${state}, the plan lacks what it would say: ${lastError}\n`);
@@ -47,19 +50,19 @@ export async function plan({ url, apiKey, ...options }: PlanOptions): Promise<nu
   return 0;
 }
 
-function serverUrl({ handlers }: LoadedConfig): string {
-  const { host = "127.0.0.1", port = 8090 } = handlers.mcp?.config ?? {};
-  const name = host === "0.0.0.0" || host === "::" ? "127.0.0.1" : String(host);
-  return `http://${name.includes(":") ? `[${name}]` : name}:${String(port)}`;
+/** @throws UsageError where the port is known only to the server itself */
+async function serverUrl(config: LoadedConfig): Promise<string> {
+  const { host, port } = parseMcpConfig((await findMcp(config)).settings);
+  if (port === 0)
+    throw new UsageError("The configuration takes any free port: say with --url where the server answers");
+  const name = isWildcard(host) ? "127.0.0.1" : host;
+  return `http://${name.includes(":") ? `[${name}]` : name}:${port}`;
 }
 
 async function runningTools(url: string, apiKey: string | undefined): Promise<ReadonlyMap<string, Shown>> {
-  const { status, body } = await ask({ url, path: "/mcp/tools", ...(apiKey !== undefined && { apiKey }) });
-  if (status !== 200 || !isObject(body) || !Array.isArray(body.tools)) {
-    const detail = isObject(body) ? (body.detail ?? body.title) : "it is no onex-runtime";
-    throw new RuntimeHostError(`${url} answered ${status} for /mcp/tools: ${String(detail)}`);
-  }
-  return byName(body.tools.filter(isObject));
+  const { tools } = await read({ url, path: "/mcp/tools", ...(apiKey !== undefined && { apiKey }) });
+  if (!Array.isArray(tools)) throw new RuntimeHostError(`${url} is no onex-runtime: it lists no tools`);
+  return byName(tools.filter(isObject));
 }
 
 function wouldBe(gateway: Gateway): ReadonlyMap<string, Shown> {

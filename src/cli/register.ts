@@ -19,9 +19,8 @@ import {
 } from "../discovery/register-service.ts";
 import { parseMcpConfig, type McpConfig } from "../handlers/mcp-config.ts";
 import { isLoopback } from "../http/address.ts";
-import { discoverHandlers } from "../runtime/contracts.ts";
-import { composeBus, discoveryOptions, settingsOf } from "./compose.ts";
-import { readConfig } from "./open.ts";
+import { composeBus } from "./compose.ts";
+import { findMcp, readConfig } from "./open.ts";
 import { dryRow, dryRows, printReport, type Report } from "./register-report.ts";
 import { deregisterAll, deregisterOne, registerAll } from "./register-run.ts";
 import { claimStdout } from "./stdout.ts";
@@ -83,7 +82,7 @@ export async function deregister(command: RegisterCommand): Promise<number> {
 async function contextOf(command: RegisterCommand): Promise<Context> {
   const flags = flagsOf(command);
   const config = await readConfig(command.config);
-  const mcp = await mcpConfigOf(config);
+  const mcp = parseMcpConfig((await findMcp(config)).settings);
   return { config, mcp, options: { ...mcp.register, ...flags } };
 }
 
@@ -116,17 +115,6 @@ function flagsOf(command: RegisterCommand): Partial<RegisterOptions> {
     ...(port !== undefined && { port }),
     ...(check !== undefined && { check }),
   };
-}
-
-async function mcpConfigOf(config: LoadedConfig): Promise<McpConfig> {
-  const { handlers, failed } = await discoverHandlers(discoveryOptions(config));
-  const found = handlers.find(({ type }) => type === "mcp");
-  if (found === undefined) {
-    const reason =
-      failed.get("mcp")?.reason ?? "handler_source leaves out the shipped one and no contract declares it";
-    throw new RuntimeHostError(`There is no handler of type mcp to register: ${reason}`);
-  }
-  return parseMcpConfig(settingsOf(found, handlers, config));
 }
 
 /** @throws ProtocolConfigurationError for a name that none of them has */

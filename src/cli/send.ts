@@ -2,7 +2,7 @@
 import { environment, processEnv } from "../config/load.ts";
 import { isObject } from "../core/json.ts";
 import { jsonObject } from "./arguments.ts";
-import { ask, requireUrl } from "./request.ts";
+import { ask, detailOf, requireUrl } from "./request.ts";
 import { print } from "./stdout.ts";
 
 export interface SendOptions {
@@ -19,8 +19,7 @@ export async function send({ operation, payload, ...options }: SendOptions): Pro
   const post = { operation, payload: jsonObject(payload, "--payload") };
   const { status, text, body } = await ask({ ...options, url, path: "/envelopes", post });
   if (!isObject(body) || typeof body.success !== "boolean") {
-    const detail = isObject(body) ? (body.detail ?? body.title) : text.slice(0, 200);
-    process.stderr.write(`onex: ${url} answered ${status}: ${String(detail)}\n`);
+    process.stderr.write(`onex: ${url} answered ${status}: ${detailOf({ text, body })}\n`);
     return 1;
   }
   await print(process.stdout, `${JSON.stringify(body, null, 2)}\n`);

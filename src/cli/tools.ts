@@ -1,13 +1,15 @@
 /** `onex tools`: what would be served, and what would not and why; with `--explain` the reasons for one name. */
 import { explanationOnWire } from "../admin/explain.ts";
 import { nearestKey } from "../core/config-issues.ts";
-import { isObject } from "../core/json.ts";
+import type { JsonObject } from "../core/json.ts";
+import type { Gateway } from "../gateway.ts";
 import { definitionOf } from "../mcp/definition.ts";
 import { columns, firstSentence } from "./columns.ts";
 import { explanationText } from "./explanation.ts";
 import { openGateway, readConfig } from "./open.ts";
-import { ask } from "./request.ts";
+import { read } from "./request.ts";
 import { claimStdout, print } from "./stdout.ts";
+import { UsageError } from "./usage.ts";
 
 export interface ToolsOptions {
   readonly config?: string;
@@ -21,12 +23,14 @@ export interface ToolsOptions {
 
 /** Resolves with the exit code. */
 export async function tools({ explain, ...options }: ToolsOptions): Promise<number> {
+  if (explain === undefined && (options.url !== undefined || options.apiKey !== undefined))
+    throw new UsageError("--url and --api-key go with --explain: what a server serves is at its /mcp/tools");
   return explain === undefined ? list(options) : explainTool(explain, options);
 }
 
 async function list({ config, json }: ToolsOptions): Promise<number> {
   const stdout = claimStdout();
-  await using open = await openGateway(await readConfig(config));
+  await using open = await openGateway(await readConfig(config), { readOnly: true });
   const { tools: served, withheld } = open.gateway.catalog.snapshot();
   if (json === true) {
     await print(stdout, `${JSON.stringify({ tools: served.map(definitionOf) }, null, 2)}\n`);
@@ -36,8 +40,7 @@ async function list({ config, json }: ToolsOptions): Promise<number> {
   await print(stdout, columns(lines));
   for (const { name, owner, reason } of withheld)
     process.stderr.write(`not served: ${name} of ${owner}: ${reason}\n`);
-  for (const { name, lastError } of open.gateway.sources())
-    if (lastError !== undefined) process.stderr.write(`source ${name}: ${lastError}\n`);
+  tellTroubles(open.gateway);
   if (served.length === 0)
     process.stderr.write("No tools. `onex check` says what became of every contract.\n");
   return 0;
@@ -50,7 +53,6 @@ async function explainTool(name: string, options: ToolsOptions): Promise<number>
     options.url === undefined
       ? await explainHere(name, options.config)
       : await explainThere(name, options.url, options.apiKey);
-  if (explanation === undefined) return 1;
   await print(
     stdout,
     options.json === true ? `${JSON.stringify(explanation, null, 2)}\n` : explanationText(explanation),
@@ -59,33 +61,28 @@ async function explainTool(name: string, options: ToolsOptions): Promise<number>
 }
 
 async function explainHere(name: string, config: string | undefined): Promise<Record<string, unknown>> {
-  await using open = await openGateway(await readConfig(config));
+  await using open = await openGateway(await readConfig(config), { readOnly: true });
   const { gateway } = open;
+  tellTroubles(gateway);
   const explanation = gateway.explain(name);
-  if (explanation.records.length === 0) {
-    const known = [
+  if (explanation.records.length + explanation.problems.length === 0) {
+    const near = nearestKey(name, [
       ...gateway.catalog.snapshot().byName.keys(),
-      ...(gateway.report()?.entries.flatMap((entry) => entry.name ?? []) ?? []),
-    ];
-    const near = nearestKey(name, known);
+      ...(gateway.report()?.entries.flatMap(({ name: node, tool = node }) => tool ?? []) ?? []),
+    ]);
     if (near !== undefined) process.stderr.write(`Did you mean ${near}?\n`);
-    for (const entry of gateway.report()?.entries ?? []) {
-      if (entry.name === name && entry.reason !== undefined)
-        process.stderr.write(`${entry.path}: ${entry.outcome}: ${entry.reason}\n`);
-    }
   }
   return { ...explanationOnWire(explanation) };
 }
 
-async function explainThere(
-  name: string,
-  url: string,
-  apiKey: string | undefined,
-): Promise<Record<string, unknown> | undefined> {
-  const path = `/mcp/tools/${encodeURIComponent(name)}/explain`;
-  const { status, text, body } = await ask({ url, path, ...(apiKey !== undefined && { apiKey }) });
-  if (status === 200 && isObject(body)) return body;
-  const detail = isObject(body) ? (body.detail ?? body.title) : text.slice(0, 200);
-  process.stderr.write(`onex: ${url} answered ${status}: ${String(detail)}\n`);
-  return undefined;
+function tellTroubles(gateway: Gateway): void {
+  for (const { name, lastError } of gateway.sources())
+    if (lastError !== undefined) process.stderr.write(`source ${name}: ${lastError}\n`);
 }
+
+const explainThere = (name: string, url: string, apiKey: string | undefined): Promise<JsonObject> =>
+  read({
+    url,
+    path: `/mcp/tools/${encodeURIComponent(name)}/explain`,
+    ...(apiKey !== undefined && { apiKey }),
+  });

@@ -30,12 +30,9 @@ export const eventBusSchema = z.strictObject({
     .regex(/^[a-zA-Z0-9_-]{1,64}$/, { error: "1 to 64 of a-z, A-Z, 0-9, '_' and '-'" })
     .default("local")
     .meta({ description: "First part of the dead-letter topics' names: `<environment>.dlq.commands.v1`." }),
-  dead_letter: z
-    .boolean()
-    .default(true)
-    .meta({
-      description: "Whether messages that could not be handled go to a dead-letter topic, besides the log.",
-    }),
+  dead_letter: z.boolean().default(true).meta({
+    description: "Whether messages that could not be handled go to a dead-letter topic, besides the log.",
+  }),
   max_history: z
     .int()
     .min(0)

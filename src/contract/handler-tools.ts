@@ -7,6 +7,7 @@
  */
 import { z } from "zod";
 import { isObject, type JsonObject } from "../core/json.ts";
+import { annotationsOf, tagsOf, type Annotations } from "./hints.ts";
 import { normaliseInputSchema, normaliseOutputSchema } from "./input-schema.ts";
 import { annotations, inputSchema } from "./node.ts";
 import { cleanName, describeTool } from "./tool-name.ts";
@@ -62,12 +63,7 @@ export interface HandlerTool {
   readonly description: string;
   readonly inputSchema: JsonObject;
   readonly outputSchema?: JsonObject;
-  readonly annotations: {
-    readonly readOnly?: boolean;
-    readonly destructive?: boolean;
-    readonly idempotent?: boolean;
-    readonly openWorld?: boolean;
-  };
+  readonly annotations: Annotations;
   readonly tags: readonly string[];
   readonly timeoutSeconds?: number;
 }
@@ -157,7 +153,6 @@ function readTool(
     else problems.push({ message: `${path}.${key}: ${result.problem}` });
   }
   if (!input.ok || output?.ok === false) return undefined;
-  const { read_only, destructive, idempotent, open_world } = tool.annotations ?? {};
   const seconds =
     tool.timeout_seconds ??
     (timeoutMs === undefined ? undefined : Math.min(Math.max(timeoutMs / 1000, 1), 300));
@@ -168,13 +163,8 @@ function readTool(
     description,
     inputSchema: input.schema,
     ...(output !== undefined && { outputSchema: output.schema }),
-    annotations: {
-      ...(read_only !== undefined && { readOnly: read_only }),
-      ...(destructive !== undefined && { destructive }),
-      ...(idempotent !== undefined && { idempotent }),
-      ...(open_world !== undefined && { openWorld: open_world }),
-    },
-    tags: typeof tool.tags === "string" ? [tool.tags] : (tool.tags ?? []),
+    annotations: annotationsOf(tool.annotations),
+    tags: tagsOf(tool.tags),
     ...(seconds !== undefined && { timeoutSeconds: seconds }),
   };
 }

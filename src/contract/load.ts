@@ -25,6 +25,8 @@ export interface LoadEntry {
   readonly kind: "node" | "handler";
   readonly outcome: FileOutcome;
   readonly name?: string;
+  /** The tool's name, where the contract gives it one of its own. */
+  readonly tool?: string;
   /** Why it was skipped or failed. */
   readonly reason?: string;
   /** `HANDLER_LOADER_…` where one applies. */

@@ -3,7 +3,8 @@
  * is wrong with a file at once. Does not own: finding files, or keeping what was read (`node-scan.ts`).
  */
 import { isObject } from "../core/json.ts";
-import { allowedIcon, cleanName, describeTool } from "./tool-name.ts";
+import { annotationsOf, iconsOf, tagsOf } from "./hints.ts";
+import { cleanName, describeTool } from "./tool-name.ts";
 import {
   type NormalisedSchema,
   normaliseFileSchema,
@@ -35,9 +36,14 @@ export interface NodeReading {
 /** Reads one contract. Whatever is wrong with it is in the entry; nothing is thrown. */
 export async function readNode(file: ScannedFile, options: NodeReadOptions): Promise<NodeReading> {
   const { location } = options;
-  const name = isObject(file.data) && typeof file.data.name === "string" ? file.data.name : undefined;
+  const { name, mcp } = isObject(file.data) ? file.data : {};
+  const tool = isObject(mcp) ? mcp.tool_name : undefined;
+  const names = {
+    ...(typeof name === "string" && { name }),
+    ...(typeof tool === "string" && { tool }),
+  };
   const entry = (rest: Pick<LoadEntry, "outcome" | "reason" | "code" | "informational">): NodeReading => ({
-    entry: { path: file.path, kind: "node", ...(name !== undefined && { name }), ...rest },
+    entry: { path: file.path, kind: "node", ...names, ...rest },
   });
   const refused = (problems: readonly Problem[]): NodeReading =>
     entry({ outcome: "failed", reason: problemText(problems), code: problemCode(problems) });
@@ -151,28 +157,13 @@ function definitionOf(node: NodeContractDocument, notes: string[]): Definition {
   if (description !== mcp.description && description !== node.description) {
     notes.push("it has no description; models choose tools by it");
   }
-  const icons = (mcp.icons ?? []).filter(({ src }) => {
-    const allowed = allowedIcon(src);
-    if (!allowed) notes.push(`mcp.icons: ${valueText(src)} is neither https: nor data:image/, left out`);
-    return allowed;
-  });
-  const { read_only, destructive, idempotent, open_world } = mcp.annotations ?? {};
   return {
     toolName,
     description,
     version: versionText(node.node_version ?? node.contract_version),
-    annotations: {
-      ...(read_only !== undefined && { readOnly: read_only }),
-      ...(destructive !== undefined && { destructive }),
-      ...(idempotent !== undefined && { idempotent }),
-      ...(open_world !== undefined && { openWorld: open_world }),
-    },
-    icons: icons.map(({ src, mime_type: mimeType, sizes }) => ({
-      src,
-      ...(mimeType !== undefined && { mimeType }),
-      ...(sizes !== undefined && { sizes }),
-    })),
-    tags: typeof mcp.tags === "string" ? [mcp.tags] : (mcp.tags ?? []),
+    annotations: annotationsOf(mcp.annotations),
+    icons: iconsOf(mcp.icons, notes),
+    tags: tagsOf(mcp.tags),
     ...(mcp.title !== undefined && { title: mcp.title }),
     ...(mcp.timeout_seconds !== undefined && { timeoutSeconds: mcp.timeout_seconds }),
   };

@@ -4,6 +4,7 @@
  */
 import { z } from "zod";
 import type { JsonObject, JsonValue } from "../core/json.ts";
+import type { Annotations, Icon } from "./hints.ts";
 
 const text = z.string().min(1);
 const versionPart = z.int().min(0);
@@ -191,17 +192,8 @@ export interface NodeContract {
   readonly description: string;
   readonly version: string;
   readonly timeoutSeconds?: number;
-  readonly annotations: {
-    readonly readOnly?: boolean;
-    readonly destructive?: boolean;
-    readonly idempotent?: boolean;
-    readonly openWorld?: boolean;
-  };
-  readonly icons: readonly {
-    readonly src: string;
-    readonly mimeType?: string;
-    readonly sizes?: readonly string[];
-  }[];
+  readonly annotations: Annotations;
+  readonly icons: readonly Icon[];
   readonly tags: readonly string[];
   readonly inputSchema: JsonObject;
   readonly outputSchema?: JsonObject;

@@ -9,11 +9,11 @@
 import type { JsonObject, JsonValue } from "../core/json.ts";
 import { isObject, typeName } from "../core/json.ts";
 import { withoutNulls } from "../core/config-issues.ts";
+import { type Annotations, annotationsOf, type Icon, iconsOf, tagsOf } from "./hints.ts";
 import { type NormalisedSchema, normaliseInputSchema, normaliseOutputSchema } from "./input-schema.ts";
 import { type ExecutionDocument, type NodeContractDocument, nodeContractSchema } from "./node.ts";
 import { onexExecution, restExecution } from "./node-execution.ts";
 import { type Problem, problemsOf, problemText, valueText } from "./problems.ts";
-import { allowedIcon } from "./tool-name.ts";
 import { parseYaml } from "./yaml.ts";
 
 /** How the service's instances are called; where is theirs to say. */
@@ -38,17 +38,8 @@ export interface RemoteDefinition {
   /** Normalised. */
   readonly inputSchema?: JsonObject;
   readonly outputSchema?: JsonObject;
-  readonly annotations?: {
-    readonly readOnly?: boolean;
-    readonly destructive?: boolean;
-    readonly idempotent?: boolean;
-    readonly openWorld?: boolean;
-  };
-  readonly icons?: readonly {
-    readonly src: string;
-    readonly mimeType?: string;
-    readonly sizes?: readonly string[];
-  }[];
+  readonly annotations?: Annotations;
+  readonly icons?: readonly Icon[];
   readonly tags?: readonly string[];
   readonly timeoutSeconds?: number;
   readonly execution?: RemoteExecution;
@@ -178,34 +169,15 @@ function plainParts(node: NodeContractDocument, notes: string[]): RemoteDefiniti
     (text) => text !== undefined && text.trim() !== "",
   );
   const version = node.node_version ?? node.contract_version;
-  const { read_only, destructive, idempotent, open_world } = mcp.annotations ?? {};
-  const icons = mcp.icons?.filter(({ src }) => {
-    const isAllowed = allowedIcon(src);
-    if (!isAllowed) notes.push(`mcp.icons: ${valueText(src)} is neither https: nor data:image/, left out`);
-    return isAllowed;
-  });
   return {
     ...(mcp.title !== undefined && { title: mcp.title }),
     ...(description !== undefined && { description }),
     ...(version !== undefined && {
       version: typeof version === "string" ? version : `${version.major}.${version.minor}.${version.patch}`,
     }),
-    ...(mcp.annotations !== undefined && {
-      annotations: {
-        ...(read_only !== undefined && { readOnly: read_only }),
-        ...(destructive !== undefined && { destructive }),
-        ...(idempotent !== undefined && { idempotent }),
-        ...(open_world !== undefined && { openWorld: open_world }),
-      },
-    }),
-    ...(icons !== undefined && {
-      icons: icons.map(({ src, mime_type: mimeType, sizes }) => ({
-        src,
-        ...(mimeType !== undefined && { mimeType }),
-        ...(sizes !== undefined && { sizes }),
-      })),
-    }),
-    ...(mcp.tags !== undefined && { tags: typeof mcp.tags === "string" ? [mcp.tags] : mcp.tags }),
+    ...(mcp.annotations !== undefined && { annotations: annotationsOf(mcp.annotations) }),
+    ...(mcp.icons !== undefined && { icons: iconsOf(mcp.icons, notes) }),
+    ...(mcp.tags !== undefined && { tags: tagsOf(mcp.tags) }),
     ...(mcp.timeout_seconds !== undefined && { timeoutSeconds: mcp.timeout_seconds }),
   };
 }

@@ -7,7 +7,7 @@
  *    higher counts, while Consul counts on from where it was.
  */
 import type { InstanceRecord, SourceChange } from "../tools/source.ts";
-import type { ConsulInstance, ConsulKey, ConsulNodeService } from "./consul-answers.ts";
+import type { ConsulCheck, ConsulInstance, ConsulKey, ConsulNodeService } from "./consul-answers.ts";
 import { ConsulContracts } from "./consul-contracts.ts";
 import { contractKeyOf, instanceRecord, isTagged, nodeContractPrefix, recordKey } from "./consul-instance.ts";
 
@@ -52,6 +52,8 @@ export class ConsulState {
   readonly #records = new Map<string, Stated>();
   /** By node and id. Looking over thousands of instances makes no garbage. */
   readonly #marks = new Map<string, Map<string, Mark>>();
+  /** By service: the index of each failing check that its rows were read with. */
+  readonly #failing = new Map<string, ReadonlyMap<string, number>>();
   #reads = 0;
   #era = 0;
 
@@ -69,6 +71,9 @@ export class ConsulState {
   putService(name: string, rows: readonly ConsulInstance[], read: number): ConsulChange {
     const before = this.#services.get(name);
     if (before !== undefined && before.read > read) return none; // (1)
+    const failing = rows.flatMap(({ Checks }) => Checks).filter(({ Status }) => Status !== "passing");
+    if (failing.length === 0) this.#failing.delete(name);
+    else this.#failing.set(name, new Map(failing.map((check) => [checkKey(check), check.ModifyIndex])));
     const tagged = rows.filter(isTagged);
     if (tagged.length === 0) this.#services.delete(name);
     else this.#services.set(name, { read, rows: tagged, outside: outsideKeys(tagged) });
@@ -101,10 +106,6 @@ export class ConsulState {
 
   records(): readonly InstanceRecord[] {
     return [...this.#records.values()].map(({ record }) => record);
-  }
-
-  record(key: string): InstanceRecord | undefined {
-    return this.#records.get(key)?.record;
   }
 
   serviceNames(): readonly string[] {
@@ -147,6 +148,33 @@ export class ConsulState {
       if (marks === undefined || known === marks.size) continue;
       const ids = new Set(services.map(({ ID }) => ID));
       for (const [id, { service }] of marks) if (!ids.has(id)) changed.add(service);
+    }
+    return changed;
+  }
+
+  /**
+   * Services that were read with other failing checks than there are. What was read counts, not an earlier answer: a
+   * check that fails and passes again between two answers leaves no trace in them.
+   *
+   * @param checks every check that does not pass
+   * @param isOurs whether the service of a check is read at all
+   */
+  checkedOtherwise(
+    checks: readonly ConsulCheck[],
+    isOurs: (check: ConsulCheck) => boolean,
+  ): ReadonlySet<string> {
+    const changed = new Set<string>();
+    const present = new Set<string>();
+    for (const check of checks) {
+      const key = checkKey(check);
+      present.add(key);
+      const own = isOurs(check) ? [check.ServiceName] : [];
+      const names = check.ServiceName === "" ? this.servicesAt(check.Node) : own;
+      for (const name of names)
+        if (this.#failing.get(name)?.get(key) !== check.ModifyIndex) changed.add(name);
+    }
+    for (const [name, failing] of this.#failing) {
+      for (const key of failing.keys()) if (!present.has(key)) changed.add(name);
     }
     return changed;
   }
@@ -205,6 +233,8 @@ export class ConsulState {
     return (record.instance.index ?? 0) < (before.record.instance.index ?? 0);
   }
 }
+
+const checkKey = ({ Node, CheckID }: ConsulCheck): string => `${Node}/${CheckID}`;
 
 /** Contracts that these instances name and that do not lie below the prefix. */
 export function outsideKeys(rows: readonly ConsulInstance[]): readonly string[] {

@@ -79,8 +79,6 @@ export class ConsulSource implements ToolSource {
   #currentAt: number;
   /** Tags of each service that has a tagged instance, as one text. */
   #tagged: ReadonlyMap<string, string> = new Map();
-  /** The failing checks, by node and id. */
-  #failing: ReadonlyMap<string, ConsulCheck> = new Map();
 
   constructor(options: ConsulSourceOptions) {
     this.#options = options;
@@ -287,20 +285,11 @@ export class ConsulSource implements ToolSource {
   }
 
   #onChecks(checks: readonly ConsulCheck[]): void {
-    const before = this.#failing;
-    const failing = new Map(checks.map((check) => [`${check.Node}/${check.CheckID}`, check]));
-    this.#failing = failing;
     if (this.#missing.size > 0) return;
-    const changed = [...failing]
-      .filter(([id, check]) => before.get(id)?.ModifyIndex !== check.ModifyIndex)
-      .map(([, check]) => check);
-    const gone = [...before].filter(([id]) => !failing.has(id)).map(([, check]) => check);
-    const names = new Set<string>();
-    for (const { Node, ServiceName, ServiceTags } of [...changed, ...gone]) {
-      if (ServiceName === "") for (const name of this.#known.servicesAt(Node)) names.add(name);
-      else if (this.#tagged.has(ServiceName) || ServiceTags.includes(enabledTag)) names.add(ServiceName);
-    }
-    void this.#read(names);
+    // One that is tagged only now may be told of here first.
+    const isOurs = ({ ServiceName, ServiceTags }: ConsulCheck): boolean =>
+      this.#tagged.has(ServiceName) || ServiceTags.includes(enabledTag);
+    void this.#read(this.#known.checkedOtherwise(checks, isOurs));
   }
 
   #onContracts(keys: readonly ConsulKey[]): void {

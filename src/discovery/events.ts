@@ -20,7 +20,7 @@ import type { ApplyChange, InstanceRecord, SourceStatus, ToolSource } from "../t
 import { registrationReader, type RegistrationEvent } from "./registration-event.ts";
 import { RegistrationLog } from "./registration-log.ts";
 import { type FollowedBus, RegistrationTopic } from "./registration-topic.ts";
-import { type DeadLetter, Rejections } from "./rejections.ts";
+import { type DeadLetter, type Rejected, Rejections } from "./rejections.ts";
 import { thinned } from "./thinned-log.ts";
 import { WorkQueue } from "./work-queue.ts";
 
@@ -30,8 +30,8 @@ export interface EventSourceOptions {
   readonly topics: readonly string[];
   /** Read topics from their beginning; else only what comes from now on. */
   readonly replay: boolean;
-  /** Of a topic that is made because it is not there. */
-  readonly partitions: number;
+  /** Of a topic that is made because it is not there. Absent: none is made. */
+  readonly partitions?: number;
   /** Completes events that say too little. Default: nobody does. */
   readonly consul?: ServiceLookUp | undefined;
   readonly deadLetter: DeadLetter;
@@ -107,7 +107,7 @@ export class EventSource implements ToolSource {
         log,
         topic,
         replay,
-        partitions,
+        ...(partitions !== undefined && { partitions }),
         onMessages: (messages) => {
           this.#take(messages, held);
           if (isCaughtUp) this.#apply(held);
@@ -139,11 +139,14 @@ export class EventSource implements ToolSource {
   status(): SourceStatus {
     const troubles = this.#look();
     const lastError = [...new Set(troubles)].join("; ");
+    const state = this.#stateName(troubles);
+    const { dropped, ...counters } = this.counters();
     return {
       name: this.name,
       kind: this.kind,
-      state: this.#stateName(troubles),
-      ageSeconds: (this.#clock.now() - this.#currentAt) / 1000,
+      state,
+      ageSeconds: state === "ready" ? 0 : (this.#clock.now() - this.#currentAt) / 1000,
+      counters: { ...counters, older: dropped.older, duplicate: dropped.duplicate },
       ...(lastError !== "" && { lastError }),
     };
   }
@@ -159,6 +162,11 @@ export class EventSource implements ToolSource {
     };
   }
 
+  /** Events that could not be taken: the last one of each service. */
+  report(): readonly Rejected[] {
+    return this.#rejections.latest;
+  }
+
   /** Ends following, the groups on Kafka included. What was applied stays. Idempotent. (5) */
   close(): Promise<void> {
     if (this.#state.kind === "closed") return this.#state.done;
@@ -170,7 +178,11 @@ export class EventSource implements ToolSource {
 
   async #close(): Promise<void> {
     await Promise.all(this.#topics.map((topic) => topic.close()));
-    await within(Promise.all([this.#lookUps.close(), this.#rejections.close()]), closeMs);
+    // What a look-up under way finds wrong is a dead letter too.
+    await within(
+      this.#lookUps.close().then(() => this.#rejections.close()),
+      closeMs,
+    );
   }
 
   /** What is wrong at the moment. */
@@ -193,7 +205,7 @@ export class EventSource implements ToolSource {
     for (const message of messages) {
       const read = this.#read(message);
       if (read.ok) this.#fold(read.event, message, changes);
-      else this.#rejections.add(message, read.kind, read.reason); // (2)
+      else this.#rejections.add(message, read.kind, read.reason, read.subject); // (2)
     }
   }
 
@@ -205,6 +217,7 @@ export class EventSource implements ToolSource {
       return;
     }
     this.#counts.accepted += 1;
+    this.#rejections.forget(event.serviceId);
     if (verdict.kind === "put") changes.put(event.serviceId);
     else changes.remove(event.serviceId, verdict.suppress); // (4)
     const isNews = verdict.kind === "put" && verdict.instance === event.instance && !message.isHistory;

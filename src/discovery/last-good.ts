@@ -19,6 +19,8 @@ export interface LastGoodOptions {
   readonly directory: string;
   /** Name of the source; the file is `<source>.json`. */
   readonly source: string;
+  /** It is read and never written. Default false. */
+  readonly readOnly?: boolean;
   readonly log: Logger;
 }
 
@@ -79,13 +81,15 @@ export class LastGood {
   readonly #directory: string;
   readonly #file: string;
   readonly #source: string;
+  readonly #readOnly: boolean;
   readonly #log: Logger;
   #records: (() => readonly InstanceRecord[]) | undefined;
   #timer: NodeJS.Timeout | undefined;
   #writing: Promise<void> = Promise.resolve();
   #problem: string | undefined;
 
-  constructor({ directory, source, log }: LastGoodOptions) {
+  constructor({ directory, source, readOnly = false, log }: LastGoodOptions) {
+    this.#readOnly = readOnly;
     this.#directory = directory;
     this.#source = source;
     this.#file = join(directory, `${source}.json`);
@@ -109,12 +113,12 @@ export class LastGood {
     }
     const read = readForm(text, this.#source);
     if ("problem" in read) {
-      const aside = `${this.#file}.unreadable`;
+      const aside = this.#readOnly ? undefined : `${this.#file}.unreadable`;
       this.#log.warn(
         { reason: read.problem, kept_as: aside },
         "the last good state is not usable and ignored",
       );
-      await rename(this.#file, aside).catch(() => undefined);
+      if (aside !== undefined) await rename(this.#file, aside).catch(() => undefined);
       return undefined;
     }
     return read;
@@ -122,6 +126,7 @@ export class LastGood {
 
   /** Has the present state written soon. @param records is asked when it is written */
   save(records: () => readonly InstanceRecord[]): void {
+    if (this.#readOnly) return;
     this.#records = records;
     this.#timer ??= setTimeout(() => {
       void this.#flush();

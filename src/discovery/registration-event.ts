@@ -49,7 +49,15 @@ export type ReadRegistration =
       readonly ok: false;
       readonly kind: "InvalidJsonError" | "InvalidEventError";
       readonly reason: string;
+      readonly subject: EventSubject;
     };
+
+/** What an event is about, as far as it can be told. */
+export interface EventSubject {
+  readonly serviceId: string | null;
+  /** Of the service, of the tool. */
+  readonly names: readonly string[];
+}
 
 export type RegistrationReader = (message: DeliveredMessage) => ReadRegistration;
 
@@ -88,9 +96,10 @@ const decoder = new TextDecoder("utf-8", { fatal: true });
 
 function read(message: DeliveredMessage, normalise: Normalise): ReadRegistration {
   const { key, value } = message;
+  const subject = { serviceId: key, names: [] };
   if (value === null) {
     if (key === null || key === "")
-      return invalid("a message without a value needs a service_id as its key, got none");
+      return invalid("a message without a value needs a service_id as its key, got none", subject);
     return { ok: true, event: { ...placeOf(message), type: null, serviceId: key, ignored: [] } };
   }
   let data: unknown;
@@ -98,13 +107,13 @@ function read(message: DeliveredMessage, normalise: Normalise): ReadRegistration
     data = JSON.parse(decoder.decode(value));
   } catch (thrown) {
     const why = thrown instanceof SyntaxError ? `not JSON: ${thrown.message}` : "not valid UTF-8";
-    return { ok: false, kind: "InvalidJsonError", reason: `the value is ${why}` };
+    return { ok: false, kind: "InvalidJsonError", reason: `the value is ${why}`, subject };
   }
-  if (!isObject(data)) return invalid(`expected a JSON object, got ${valueText(data)}`);
+  if (!isObject(data)) return invalid(`expected a JSON object, got ${valueText(data)}`, subject);
   try {
     return readDocument(withoutNulls(data), message, normalise);
   } catch (thrown) {
-    if (thrown instanceof RangeError) return invalid(tooDeep); // (1)
+    if (thrown instanceof RangeError) return invalid(tooDeep, subjectOf(data, key)); // (1)
     throw thrown;
   }
 }
@@ -121,16 +130,39 @@ function readDocument(
   const problems = parsed.success ? [] : problemsOf(parsed.error, whole);
   if (!("service_id" in whole))
     problems.push({ path: ["service_id"], message: "is missing, and the message has no key" });
-  if (!parsed.success || problems.length > 0) return invalid(problemText(problems));
+  if (!parsed.success || problems.length > 0)
+    return invalid(problemText(problems), subjectOf(document, message.key));
   const fields = parsed.data as RegistrationDocument;
   const head = headOf(fields, message);
   if (isGone) return { ok: true, event: head };
   const instance = instanceOf(fields, head.serviceId, normalise, problems);
-  if (problems.length > 0) return invalid(problemText(problems));
+  if (problems.length > 0) return invalid(problemText(problems), subjectOf(document, message.key));
   return { ok: true, event: { ...head, instance } };
 }
 
-const invalid = (reason: string): ReadRegistration => ({ ok: false, kind: "InvalidEventError", reason });
+const invalid = (reason: string, subject: EventSubject): ReadRegistration => ({
+  ok: false,
+  kind: "InvalidEventError",
+  reason,
+  subject,
+});
+
+function subjectOf(document: Record<string, unknown>, key: string | null): EventSubject {
+  const { service_id: id, service_name: name, tags } = document;
+  const claimed = Array.isArray(tags)
+    ? claimOf(
+        tags.filter((tag) => typeof tag === "string"),
+        "ORCHESTRATOR",
+      )
+    : undefined;
+  return {
+    serviceId: typeof id === "string" && id !== "" ? id : key,
+    names: [
+      ...(typeof name === "string" ? [name] : []),
+      ...(claimed !== undefined && "toolName" in claimed ? [claimed.toolName] : []),
+    ],
+  };
+}
 
 function placeOf(
   message: DeliveredMessage,

@@ -16,8 +16,8 @@ export interface RegistrationTopicOptions {
   readonly log: FollowedBus;
   readonly topic: string;
   readonly replay: boolean;
-  /** Of the topic, if it is made here. */
-  readonly partitions: number;
+  /** Of the topic, if it is made here. Absent: it is waited for. */
+  readonly partitions?: number;
   readonly onMessages: (messages: readonly FollowedMessage[]) => void;
   /** The partition is read from its beginning again: it, or its whole topic, was made anew. */
   readonly onRestart: (partition: number) => void;
@@ -68,7 +68,7 @@ export class RegistrationTopic {
     const state = this.#state;
     if (state.kind === "closed") return undefined;
     if (state.kind === "waiting") {
-      const reason = state.reason ?? this.#options.log.health?.().detail;
+      const reason = this.#options.log.health?.().detail ?? state.reason;
       return this.#named(reason ?? "brokers or topic are waited for");
     }
     const { healthy, detail } = state.following.status();
@@ -111,7 +111,7 @@ export class RegistrationTopic {
       topic,
       {
         replay,
-        create: { partitions, compacted: true },
+        ...(partitions !== undefined && { create: { partitions, compacted: true } }),
         onMessages: (messages) => {
           if (this.#isOpen()) this.#handOn(messages); // (2)
         },

@@ -29,6 +29,8 @@ export interface SourcesOptions {
 export interface SourcesParts {
   /** Closed by its owner. */
   readonly bus?: EventBus;
+  /** No topic is made. Default false. */
+  readonly readOnly?: boolean;
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly log: Logger;
   readonly clock: Clock;
@@ -41,12 +43,13 @@ export interface Sources {
 }
 
 /** None is started. @throws ProtocolConfigurationError where events are asked for and the bus is not Kafka */
-export function makeSources(options: SourcesOptions, { bus, env, log, clock }: SourcesParts): Sources {
+export function makeSources(options: SourcesOptions, parts: SourcesParts): Sources {
+  const { env, log, clock } = parts;
   const { contractsDir: directory, exposeNodeTypes, registrations } = options;
   const contracts =
     directory === undefined ? undefined : new ContractSource({ directory, env, exposeNodeTypes, log, clock });
   const consul = options.consul && new ConsulSource({ consul: options.consul, log, clock });
-  const events = registrations && eventSource(registrations, bus, consul, log, clock);
+  const events = registrations && eventSource(registrations, consul, parts);
   return {
     ...(contracts !== undefined && { contracts }),
     ...(consul !== undefined && { consul }),
@@ -55,15 +58,15 @@ export function makeSources(options: SourcesOptions, { bus, env, log, clock }: S
 }
 
 function eventSource(
-  options: RegistrationOptions,
-  bus: EventBus | undefined,
+  { topics, replay, partitions }: RegistrationOptions,
   consul: ConsulSource | undefined,
-  logger: Logger,
-  clock: Clock,
+  { bus, readOnly = false, log: logger, clock }: SourcesParts,
 ): EventSource {
   const eventLog = requireEventLog(bus);
   return new EventSource({
-    ...options,
+    topics,
+    replay,
+    ...(!readOnly && { partitions }),
     log: eventLog,
     deadLetter: (message, reason) => eventLog.deadLetter(message, reason, "events"),
     consul,

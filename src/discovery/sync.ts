@@ -8,10 +8,11 @@
  *    process says is applied at once: a host that has started serves the tools of its handlers.
  * 3. A source that cannot be reached keeps nobody from starting. Until it is reached, its last good state is served.
  * 4. The last good state is replaced whole, in one change, once the source knows the present one.
- * 5. After `close` nothing is applied.
+ * 5. After `close` nothing is applied, and no source is started any more.
  */
+import { within } from "../core/abort.ts";
 import type { Clock } from "../core/clock.ts";
-import { toOnexError } from "../core/errors.ts";
+import { messageOf, RuntimeHostError, toOnexError } from "../core/errors.ts";
 import type { Logger } from "../core/log.ts";
 import type { Catalog, NamedChange } from "../tools/catalog.ts";
 import type { ApplyChange, InstanceRecord, SourceChange, SourceStatus, ToolSource } from "../tools/source.ts";
@@ -28,12 +29,16 @@ export interface SyncOptions {
   readonly consul?: ToolSource;
   /** Where the last good state of `events` and `consul` is kept. Absent: nowhere. */
   readonly stateDir?: string;
+  /** The last good state is read and never written. Default false. */
+  readonly readOnly?: boolean;
   readonly clock: Clock;
   readonly log: Logger;
 }
 
 /** Milliseconds. What two sources say of one registration arrives within a few of them. */
 const coalesceMs = 4;
+/** Milliseconds that Consul has for its first state: one that takes connections and does not answer keeps nobody longer. (3) */
+const patienceMs = 5000;
 /** Milliseconds between looks at whether a source that was restored knows the present state. */
 const recoveryLookMs = 50;
 
@@ -56,8 +61,13 @@ export class Sync {
       .map((source) => new Remote(source, options));
   }
 
-  /** Starts the sources; resolves once each has applied its first state, or is known to be out of reach. (1) (3) */
+  /**
+   * Starts the sources; resolves once each has applied its first state, or is known to be out of reach. Once. (1) (3)
+   *
+   * @throws OnexError where a source in this process cannot start
+   */
   async start(): Promise<void> {
+    if (this.#state !== "new") throw new RuntimeHostError("Sources can be started only once.");
     this.#state = "started";
     const { local } = this.#options;
     await Promise.all([
@@ -81,15 +91,19 @@ export class Sync {
     return this.#closing;
   }
 
+  #isClosed(): boolean {
+    return this.#state === "closed";
+  }
+
   async #startRemote(): Promise<void> {
     const gate = new Gate<NamedChange>((change) => this.#enqueue(change));
     const [first, ...others] = this.#remote;
     await Promise.all(this.#remote.map((remote) => remote.load()));
-    if (first === undefined) return;
+    if (first === undefined || this.#isClosed()) return; // (5)
     const name = this.#options.recordsOf(first.name);
     // (1)
     await first.start((change) => gate.pass({ source: name, change }));
-    for (const remote of others) await remote.start(this.#applyTo(remote.name));
+    for (const remote of others) if (!this.#isClosed()) await remote.start(this.#applyTo(remote.name));
     gate.open();
   }
 
@@ -108,7 +122,7 @@ export class Sync {
   }
 
   #enqueue(change: NamedChange): void {
-    if (this.#state === "closed") return; // (5)
+    if (this.#isClosed()) return; // (5)
     this.#queue.push(change);
     this.#flushTimer ??= setTimeout(() => this.#flush(), coalesceMs); // (2)
   }
@@ -116,7 +130,7 @@ export class Sync {
   #flush(): void {
     clearTimeout(this.#flushTimer);
     this.#flushTimer = undefined;
-    if (this.#state === "closed") return;
+    if (this.#isClosed()) return;
     const changes = this.#queue;
     this.#queue = [];
     if (changes.length > 0) this.#options.catalog.applyAll(changes);
@@ -163,12 +177,14 @@ class Remote {
   readonly #suppressed = new Set<string>();
   #apply: ApplyChange = () => undefined;
   #timer: NodeJS.Timeout | undefined;
+  /** Its start was not waited for to the end. */
+  #isLate = false;
 
-  constructor(source: ToolSource, { stateDir: directory, clock, log }: SyncOptions) {
+  constructor(source: ToolSource, { stateDir: directory, readOnly = false, clock, log }: SyncOptions) {
     this.#source = source;
     this.#clock = clock;
     this.#log = log.child({ source: source.name });
-    if (directory !== undefined) this.#lastGood = new LastGood({ directory, source: source.name, log });
+    if (directory !== undefined) this.#lastGood = new LastGood({ directory, source: source.name, readOnly, log });
   }
 
   get name(): string {
@@ -181,13 +197,19 @@ class Remote {
 
   async start(apply: ApplyChange): Promise<void> {
     this.#apply = apply;
-    await this.#source.start((change) => this.#take(change as SourceChange<InstanceRecord>));
+    const started = this.#source.start((change) => this.#take(change as SourceChange<InstanceRecord>));
+    // Reading a long history of events is progress, and a topic has its own limit for what is none.
+    const end = this.#source.kind === "consul" ? await within(started, patienceMs) : await started;
+    if (end === "timeout") {
+      this.#isLate = true;
+      started.catch((error: unknown) => this.#log.error({ err: messageOf(error) }, "it could not be started"));
+    }
     if (this.#source.status().state === "starting") this.#restore(); // (3)
     this.#loaded = undefined;
   }
 
   status(): SourceStatus {
-    const status = this.#source.status();
+    const status = this.#withProblem(this.#source.status());
     if (this.#restored === undefined || status.state === "closed") return status;
     const { savedAt, at } = this.#restored;
     const ageSeconds = Math.max(0, Date.now() - Date.parse(savedAt)) / 1000;
@@ -197,6 +219,15 @@ class Remote {
       ageSeconds: Math.max(ageSeconds, (this.#clock.now() - at) / 1000),
       restoredFrom: savedAt,
     };
+  }
+
+  /** What the source does not say itself: it is told where the source has no trouble of its own. */
+  #withProblem(status: SourceStatus): SourceStatus {
+    const problem =
+      status.state === "starting" && this.#isLate
+        ? `there was no answer within ${patienceMs / 1000} s, and it is waited for`
+        : this.#lastGood?.problem;
+    return problem === undefined ? status : { lastError: problem, ...status };
   }
 
   async close(): Promise<void> {

@@ -20,6 +20,7 @@ import type { Tool } from "../tools/tool.ts";
 import { addressRefused, connectTimeoutSeconds } from "./pools.ts";
 import { AnswerTooLargeError, type HttpAnswer, type HttpHeaders } from "./exchange.ts";
 import { AddressRefusedError } from "./networks.ts";
+import { noAnswer } from "./no-answer.ts";
 import type { Plan } from "./request.ts";
 import { maxResultBytes, toResult } from "./result.ts";
 import { resolvePointer } from "./template.ts";
@@ -168,21 +169,17 @@ function retryAfter(headers: HttpHeaders): Pick<ErrorFacts, "retry_after_seconds
   return Number.isFinite(seconds) ? { retry_after_seconds: Math.max(0, seconds) } : {};
 }
 
-const timeoutCodes = new Set([
-  "UND_ERR_CONNECT_TIMEOUT",
-  "UND_ERR_HEADERS_TIMEOUT",
-  "UND_ERR_BODY_TIMEOUT",
-  "ETIMEDOUT",
-]);
-const closedCodes = new Set(["UND_ERR_CLOSED", "UND_ERR_DESTROYED"]);
-
 /** Why there is no answer, as an error that says whether a breaker counts it. */
 export function exchangeFailure(error: unknown, tool: Tool, origin: string, signal: AbortSignal): OnexError {
   if (error instanceof OnexError) return error;
   if (signal.aborted) return new CancelledError(undefined, { cause: error });
-  const code = isObject(error) && typeof error.code === "string" ? error.code : "";
+  const { kind, code } = noAnswer(error);
   const service = `The service behind "${tool.name}"`;
-  const facts: ErrorFacts = { transport: "http", target: origin, ...(code === "" ? {} : { reason: code }) };
+  const facts: ErrorFacts = {
+    transport: "http",
+    target: origin,
+    ...(code !== undefined && { reason: code }),
+  };
   if (error instanceof AnswerTooLargeError) {
     const size = error.bytes === undefined ? "is larger than" : `has ${error.bytes} bytes, more than`;
     return new RuntimeHostError(
@@ -191,17 +188,26 @@ export function exchangeFailure(error: unknown, tool: Tool, origin: string, sign
     );
   }
   if (error instanceof AddressRefusedError) return addressRefused(origin, tool.name, error);
-  if (timeoutCodes.has(code))
-    return new InfraTimeoutError(`${service} did not answer in time.`, {
-      cause: error,
-      facts: { ...facts, timeout_seconds: connectTimeoutSeconds },
-    });
-  if (closedCodes.has(code))
-    return new InfraUnavailableError("The runtime is stopping.", { cause: error, facts });
-  if (code === "UND_ERR_INVALID_ARG")
-    return new RuntimeHostError(`The request to the service behind "${tool.name}" could not be written.`, {
-      cause: error,
-      facts,
-    });
-  return new InfraConnectionError(`${service} could not be reached.`, { cause: error, facts });
+  const options = { cause: error, facts };
+  switch (kind) {
+    case "connect_timeout":
+    case "timeout":
+      return new InfraTimeoutError(`${service} did not answer in time.`, {
+        cause: error,
+        facts: { ...facts, timeout_seconds: connectTimeoutSeconds },
+      });
+    case "closed":
+      return new InfraUnavailableError("The runtime is stopping.", options);
+    case "unwritable":
+      return new RuntimeHostError(
+        `The request to the service behind "${tool.name}" could not be written.`,
+        options,
+      );
+    case "lost":
+      return new InfraConnectionError(`${service} broke off before its answer was complete.`, options);
+    case "not_http":
+      return new InfraConnectionError(`${service} gave an answer that is not valid HTTP.`, options);
+    case "unreachable":
+      return new InfraConnectionError(`${service} could not be reached.`, options);
+  }
 }

@@ -19,8 +19,8 @@ import {
   RuntimeHostError,
   type ErrorFacts,
 } from "../core/errors.ts";
-import { isObject } from "../core/json.ts";
 import { AddressRefusedError, networks, type Networks } from "../execution/networks.ts";
+import { noAnswer } from "../execution/no-answer.ts";
 import type { HttpConfig } from "./http-config.ts";
 import type { OutboundRequest } from "./http-request.ts";
 
@@ -203,15 +203,11 @@ const addressRefused = (url: URL, facts: ErrorFacts, cause?: unknown): RuntimeHo
     facts,
   });
 
-const connectTimeout = "UND_ERR_CONNECT_TIMEOUT";
-const timeouts = new Set(["UND_ERR_HEADERS_TIMEOUT", "UND_ERR_BODY_TIMEOUT", "ETIMEDOUT"]);
-const closed = new Set(["UND_ERR_CLOSED", "UND_ERR_DESTROYED"]);
-
 /** Why there is no answer. A message names the origin only: the rest of a URL may be a secret. */
 function failureOf(thrown: unknown, url: URL, given: ErrorFacts, config: HttpConfig): OnexError {
   if (thrown instanceof OnexError) return thrown;
-  const code = codeOf(thrown);
-  const facts: ErrorFacts = { ...given, ...(code !== "" && { reason: code }) };
+  const { kind, code } = noAnswer(thrown);
+  const facts: ErrorFacts = { ...given, ...(code !== undefined && { reason: code }) };
   if (thrown instanceof AnswerTooLarge) {
     return new RuntimeHostError(
       `The answer of ${url.origin} is larger than max_response_bytes, ${config.maxResponseBytes}; nothing of it is given.`,
@@ -219,23 +215,32 @@ function failureOf(thrown: unknown, url: URL, given: ErrorFacts, config: HttpCon
     );
   }
   if (thrown instanceof AddressRefusedError) return addressRefused(url, facts, thrown);
-  if (code === connectTimeout || timeouts.has(code)) {
-    const limit = code === connectTimeout ? connectSeconds : backstopMs / 1000;
-    return new InfraTimeoutError(`${url.origin} could not be reached within ${limit} s.`, {
-      cause: thrown,
-      facts: { ...facts, timeout_seconds: limit },
-    });
+  const options = { cause: thrown, facts };
+  const why = code === undefined ? "" : ` (${code})`;
+  switch (kind) {
+    case "connect_timeout":
+    case "timeout": {
+      const limit = kind === "connect_timeout" ? connectSeconds : backstopMs / 1000;
+      return new InfraTimeoutError(`${url.origin} could not be reached within ${limit} s.`, {
+        cause: thrown,
+        facts: { ...facts, timeout_seconds: limit },
+      });
+    }
+    case "closed":
+      return new InfraUnavailableError("The runtime is stopping.", options);
+    case "unwritable":
+      return new RuntimeHostError(`The request to ${url.origin} could not be written${why}.`, options);
+    case "lost":
+      return new InfraConnectionError(
+        `${url.origin} broke off before its answer was complete${why}.`,
+        options,
+      );
+    case "not_http":
+      return new InfraConnectionError(
+        `${url.origin} gave an answer that is not valid HTTP, or one with more than 16 KiB of headers${why}.`,
+        options,
+      );
+    case "unreachable":
+      return new InfraConnectionError(`${url.origin} could not be reached${why}.`, options);
   }
-  if (closed.has(code))
-    return new InfraUnavailableError("The runtime is stopping.", { cause: thrown, facts });
-  return new InfraConnectionError(`${url.origin} could not be reached${code === "" ? "" : ` (${code})`}.`, {
-    cause: thrown,
-    facts,
-  });
-}
-
-/** Of several attempts, one for each address of a name, the first one's. */
-function codeOf(thrown: unknown): string {
-  const first: unknown = thrown instanceof AggregateError ? (thrown.errors[0] ?? thrown) : thrown;
-  return isObject(first) && typeof first.code === "string" ? first.code : "";
 }

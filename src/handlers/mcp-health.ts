@@ -1,5 +1,6 @@
 /** What HandlerMCP says of itself: its health, with the reason where it is not well, and its description. Pure. */
 import { messageOf } from "../core/errors.ts";
+import { isObject } from "../core/json.ts";
 import { redact } from "../core/redact.ts";
 import { version } from "../core/version.ts";
 import type { HandlerDescription, HandlerHealth } from "../runtime/handler.ts";
@@ -49,6 +50,7 @@ export function healthOf(state: State, now: number): HandlerHealth {
       kind: source.kind,
       state: source.state,
       age_seconds: source.ageSeconds,
+      ...(source.counters !== undefined && { counters: source.counters }),
       ...(source.restoredFrom !== undefined && { restored_from: source.restoredFrom }),
       last_error: source.lastError?.slice(0, maxErrorText) ?? null,
     })),
@@ -102,7 +104,13 @@ function shown(config: McpConfig): object {
     if (prefix === undefined) return [[snakeCase(key), value]];
     return Object.entries(value as object).map(([name, item]) => [`${prefix}${snakeCase(name)}`, item]);
   });
-  return Object.fromEntries(flat.map(([key, value]) => [key, redact(value, [], [key])]));
+  return Object.fromEntries(flat.map(([key, value]) => [key, redact(snakeKeys(value), [], [key])]));
+}
+
+function snakeKeys(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(snakeKeys);
+  if (!isObject(value)) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, item]) => [snakeCase(key), snakeKeys(item)]));
 }
 
 const snakeCase = (name: string): string => name.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);

@@ -47,6 +47,8 @@ export interface McpContainer extends Container {
   readonly executor?: { readonly call: CallTool };
   /** Whether a server is opened. Default true; false: the sources are followed, and calls come through `gateway`. */
   readonly listen?: boolean;
+  /** Sources are read and nothing is written: no last good state, no topic. Default false. */
+  readonly readOnly?: boolean;
 }
 
 /** Seconds that closing sources and the executor may take after the calls have ended. */
@@ -115,6 +117,7 @@ export class HandlerMCP implements Handler {
     this.#state = starting;
     try {
       const parts = await this.#start(parsed, starting);
+      starting.abort.signal.throwIfAborted(); // (2)
       this.#state = { kind: "running", parts, since: this.#clock.now() };
       parts.registration?.start();
       this.#logStart(parts);
@@ -215,12 +218,13 @@ export class HandlerMCP implements Handler {
   /** Opens everything, each part noted on `starting` before the next step can fail. (1) (2) */
   async #start(config: McpConfig, starting: Starting): Promise<Parts> {
     const { signal } = starting.abort;
-    const { registry, executor, bus, tools, listen: isServer = true, env = {} } = this.#container;
+    const { registry, executor, bus, tools, listen: isServer = true, readOnly, env = {} } = this.#container;
     const gateway = new Gateway(config, {
       ...(registry !== undefined && { registry }),
       ...(executor !== undefined && { executor }),
       ...(bus !== undefined && { bus }),
       ...(tools !== undefined && { handlerTools: tools }),
+      ...(readOnly !== undefined && { readOnly }),
       env,
       log: this.#log,
       clock: this.#clock,
@@ -236,7 +240,6 @@ export class HandlerMCP implements Handler {
     }
     await abortable(gateway.start(), signal);
     if (isServer && !config.skipServer) await this.#serve(parts, signal);
-    signal.throwIfAborted();
     return parts;
   }
 

@@ -36,7 +36,7 @@ export interface InboxOptions {
 const encoder = new TextEncoder();
 /** Between attempts to publish an answer, each of which already was several. */
 const firstPauseMs = 500;
-const longestPauseMs = 10_000;
+const longestPauseMs = 2000;
 
 /** Answers one message. (1) */
 export async function answerMessage(

@@ -49,11 +49,13 @@ export class HandlerTools implements ToolSource {
   }
 
   status(): SourceStatus {
+    if (this.isStarted) return { name: this.name, kind: this.kind, state: "ready", ageSeconds: 0 };
     const ageSeconds = (this.#clock.now() - this.#currentAt) / 1000;
-    return { name: this.name, kind: this.kind, state: this.isStarted ? "ready" : "closed", ageSeconds };
+    return { name: this.name, kind: this.kind, state: "closed", ageSeconds };
   }
 
   async close(): Promise<void> {
+    if (this.isStarted) this.#currentAt = this.#clock.now();
     this.#apply = undefined;
   }
 
@@ -62,7 +64,6 @@ export class HandlerTools implements ToolSource {
     const kept = new Set(records.map(({ key }) => key));
     const remove = this.#records.map(({ key }) => key).filter((key) => !kept.has(key));
     this.#records = records;
-    this.#currentAt = this.#clock.now();
     if (records.length > 0 || remove.length > 0) this.#apply?.({ put: records, remove });
   }
 }

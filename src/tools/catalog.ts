@@ -19,7 +19,7 @@ import { type Clock, monotonicClock } from "../core/clock.ts";
 import { messageOf } from "../core/errors.ts";
 import { silentLogger, type Logger } from "../core/log.ts";
 import { Claims } from "./claims.ts";
-import { explain, type Explanation, type HeldRecord } from "./explain.ts";
+import { explain, type Explanation, type HeldRecord, type SourceReports } from "./explain.ts";
 import { byteOrder, withReplaced } from "./name-order.ts";
 import { byPrecedence, judge, type Refused, withinLimit } from "./precedence.ts";
 import { snapshotOf, type Snapshot, type Withheld } from "./snapshot.ts";
@@ -128,9 +128,14 @@ export class Catalog {
     this.#settle();
   }
 
-  /** Why a name is served as it is, or is not. */
-  explain(name: string): Explanation {
+  /**
+   * Why a name is served as it is, or is not.
+   *
+   * @param reports of the sources. Default none
+   */
+  explain(name: string, reports: SourceReports = noReports): Explanation {
     return explain(name, {
+      ...reports,
       snapshot: this.#snapshot,
       records: [...this.#records].flatMap(([source, held]) =>
         [...held.values()].map((record) => ({ source, ...record })),
@@ -224,6 +229,8 @@ export class Catalog {
     }
   }
 }
+
+const noReports: SourceReports = { problems: [], restoredFrom: new Map() };
 
 const recordId = (source: string, key: string): string => `${source}\n${key}`;
 

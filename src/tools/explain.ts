@@ -7,7 +7,7 @@ import type { Snapshot, Withheld } from "./snapshot.ts";
 import type { Instance } from "./instance.ts";
 import { refusedByTags, type TagFilter } from "./precedence.ts";
 import { definerOf, type MergedInstance, sameMeaning } from "./service.ts";
-import type { SourceRecord } from "./source.ts";
+import type { SourceProblem, SourceRecord } from "./source.ts";
 import type { SourceKind, Tool } from "./tool.ts";
 
 export interface HeldRecord {
@@ -32,6 +32,8 @@ export interface RecordExplanation {
   /** Seconds since the runtime learnt it. */
   readonly ageSeconds: number;
   readonly url?: string;
+  /** When it was saved, ISO 8601: its source has not been reached since the start. Absent: the source has said it itself. */
+  readonly restoredFrom?: string;
   /** Whether calls may go to it. Absent: it is no instance of a service. */
   readonly live?: boolean;
   /** It has a part in what is served. */
@@ -46,9 +48,18 @@ export interface Explanation {
   readonly tool?: Tool;
   readonly records: readonly RecordExplanation[];
   readonly withheld: readonly Withheld[];
+  /** What sources were told of it and cannot use. */
+  readonly problems: readonly SourceProblem[];
 }
 
-export interface ExplainFacts {
+/** What the catalog is not told by its sources, and a reason may lie in. */
+export interface SourceReports {
+  readonly problems: readonly SourceProblem[];
+  /** When the records of a source were saved, by the name under which they are kept: it serves its last good state. */
+  readonly restoredFrom: ReadonlyMap<string, string>;
+}
+
+export interface ExplainFacts extends SourceReports {
   readonly snapshot: Snapshot;
   readonly records: readonly (HeldRecord & { readonly source: string })[];
   readonly claims: Claims;
@@ -62,14 +73,27 @@ export function explain(name: string, facts: ExplainFacts): Explanation {
     .filter(({ record }) => concerns(name, record, facts.claims))
     .map((held) => explainRecord(name, held, tool, facts));
   const withheld = facts.snapshot.withheld.filter((entry) => entry.name === name);
+  const problems = facts.problems.filter((problem) => isAbout(name, problem, records));
   return {
     name,
     served: tool !== undefined,
-    reason: reasonOf(tool, records, withheld),
+    reason: reasonOf(tool, records, withheld, problems),
     ...(tool !== undefined && { tool }),
     records,
     withheld,
+    problems,
   };
+}
+
+/** Also where it is about a record that has to do with the name, unless that says the same. */
+function isAbout(
+  name: string,
+  { about, names, reason }: SourceProblem,
+  records: readonly RecordExplanation[],
+): boolean {
+  const others = records.filter(({ key, serviceId }) => key === about || serviceId === about);
+  if (others.some((record) => record.reason === reason)) return false;
+  return others.length > 0 || about === name || names.includes(name);
 }
 
 /** Also by a service's name or id: a tool that never came about has no other. */
@@ -85,6 +109,7 @@ function reasonOf(
   tool: Tool | undefined,
   records: readonly RecordExplanation[],
   withheld: readonly Withheld[],
+  problems: readonly SourceProblem[],
 ): string {
   if (tool !== undefined) {
     const by = `served by ${tool.source} ${tool.owner}`;
@@ -96,7 +121,7 @@ function reasonOf(
   }
   const [first] = withheld;
   if (first !== undefined) return first.reason;
-  return records[0]?.reason ?? "no source speaks of a tool or service of this name";
+  return records[0]?.reason ?? problems[0]?.reason ?? "no source speaks of a tool or service of this name";
 }
 
 function explainRecord(
@@ -105,7 +130,13 @@ function explainRecord(
   served: Tool | undefined,
   facts: ExplainFacts,
 ): RecordExplanation {
-  const base = { source, key: record.key, ageSeconds: (facts.now - at) / 1000 };
+  const restoredFrom = facts.restoredFrom.get(source);
+  const base = {
+    source,
+    key: record.key,
+    ageSeconds: (facts.now - at) / 1000,
+    ...(restoredFrom !== undefined && { restoredFrom }),
+  };
   if (!("tool" in record))
     return { ...base, ...explainInstance(name, record.key, record.instance, served, facts) };
   const { tool } = record;

@@ -38,8 +38,21 @@ export interface SourceStatus {
   /** Seconds since the source last knew its data to be current. */
   readonly ageSeconds: number;
   readonly lastError?: string;
+  /** What the source has counted since its start, by names as they are on the wire. */
+  readonly counters?: Readonly<Record<string, number>>;
   /** When what is served was saved, ISO 8601: the source has not been reached since the start, its last good state is served. */
   readonly restoredFrom?: string;
+}
+
+/** Something a source was told that it cannot use, or not as it stands. */
+export interface SourceProblem {
+  /** Name of the source. */
+  readonly source: string;
+  /** What it is about: a contract's path or key, a service's id. */
+  readonly about: string;
+  /** Under which names somebody may ask for it as well: of a tool, of a node. */
+  readonly names: readonly string[];
+  readonly reason: string;
 }
 
 export type ApplyChange<Of extends SourceRecord = SourceRecord> = (change: SourceChange<Of>) => void;

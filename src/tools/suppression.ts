@@ -26,6 +26,7 @@ export class Suppressions {
 
   /** @param index Consul's index of the service, as known now */
   begin(serviceId: string, index: number | undefined): void {
+    this.#byService.delete(serviceId); // All last equally long: the one that ends first stays first.
     this.#byService.set(serviceId, { index, until: this.#clock.now() + suppressionMs });
   }
 
@@ -51,10 +52,8 @@ export class Suppressions {
 
   /** Milliseconds until the next one ends; undefined where there is none. */
   get nextEnd(): number | undefined {
-    if (this.#byService.size === 0) return undefined;
-    // In the order of their beginning, unless one began anew.
-    const first = Math.min(...[...this.#byService.values()].map(({ until }) => until));
-    return Math.max(0, first - this.#clock.now());
+    const [first] = this.#byService.values();
+    return first === undefined ? undefined : Math.max(0, first.until - this.#clock.now());
   }
 
   /** Forgets those whose time is over, and names them. (2) */

@@ -22,3 +22,12 @@ it("messages that wait for a busy handler do not keep the bus from handing out o
   resolve(undefined);
   await bus.close();
 });
+
+it("KAFKA_BOOTSTRAP_SERVERS puts the bus on Kafka", async () => {
+  const kafka = composeBus(
+    await loadConfig({ cwd: root, env: { KAFKA_BOOTSTRAP_SERVERS: "127.0.0.1:1" } }),
+    silentLogger,
+  );
+  expect(kafka.health().type).toBe("kafka");
+  expect(composeBus(await loadConfig({ cwd: root, env: {} }), silentLogger).health().type).toBe("inmemory");
+});

@@ -5,12 +5,15 @@ import addFormats from "ajv-formats";
 import { Ajv2020 } from "ajv/dist/2020.js";
 import { expect, it } from "vitest";
 import { parse } from "yaml";
+import { discoveryOptions } from "../../src/cli/compose.ts";
 import { scanNodes } from "../../src/contract/node-scan.ts";
 import { loadModule } from "../../src/execution/modules.ts";
 import { HandlerHttp } from "../../src/handlers/http.ts";
 import { HandlerMCP } from "../../src/handlers/mcp.ts";
 import { discoverHandlers } from "../../src/runtime/contracts.ts";
 import { constructHandler } from "../../src/runtime/loader.ts";
+import { blocksOf, readPages } from "../docs/markdown.ts";
+import { Contracts } from "../runtime/support.ts";
 import { root } from "../support/runtime.ts";
 
 const contractsDir = join(root, "contracts");
@@ -60,6 +63,29 @@ it("every shipped handler contract is loaded, and its class makes a handler", as
     ["mcp", "infra_handler"],
   ]);
   expect(handlers.slice(1).map(({ Class }) => Class)).toEqual([HandlerHttp, HandlerMCP]);
+});
+
+it("the contract in the documentation switches the shipped HTTP handler off, unless its variable is set", async () => {
+  const blocks = readPages().flatMap(blocksOf);
+  const { code } = blocks.find(({ info, code }) => info === "yaml handler" && /#HandlerHttp$/m.test(code))!;
+  await using contracts = await Contracts.make();
+  await contracts.write("http/handler_contract.yaml", code);
+  const discover = (env: Record<string, string>) =>
+    discoverHandlers(
+      discoveryOptions({
+        contractsDir: contracts.dir,
+        env,
+        runtime: {
+          handlerSource: { mode: "hybrid", allowBootstrapOverride: false },
+          allowedNamespaces: [],
+        },
+      }),
+    );
+  const off = await discover({});
+  expect(off.handlers.map(({ type }) => type)).toEqual(["mcp"]);
+  expect([...off.skipped.keys()]).toEqual(["http"]);
+  const on = await discover({ ONEX_HTTP_HANDLER: "1" });
+  expect(on.handlers.map(({ type }) => type).sort()).toEqual(["http", "mcp"]);
 });
 
 it("the first line of every shipped YAML file points to the schema that describes it", async () => {

@@ -215,4 +215,30 @@ describe("what is known of all services", () => {
     state.putService("orders", [row(), row({}, [], "n2")], state.beginRead());
     expect(state.records().map(({ key }) => key)).toEqual(["n1/orders-1", "n2/orders-1"]);
   });
+
+  it("is read again where its checks are others than they were when it was read, whatever was answered before", () => {
+    const state = new ConsulState();
+    const failing = { Status: "critical", ModifyIndex: 20 };
+    const named = { ServiceName: "orders", ServiceTags: [] };
+    const [check] = row({}, [{ ...failing, ...named }]).Checks;
+    const [ofNode] = row({}, [{ ...failing, CheckID: "serfHealth", ServiceID: "" }]).Checks;
+    const [ofOther] = row({}, [{ ...failing, CheckID: "x", ServiceName: "other" }]).Checks;
+    const asked = (...checks: (typeof check)[]): string[] => [
+      ...state.checkedOtherwise(
+        checks.map((one) => one!),
+        ({ ServiceName }) => ServiceName === "orders",
+      ),
+    ];
+    state.putService("orders", [row()], state.beginRead());
+    expect(asked()).toEqual([]);
+    expect(asked(check)).toEqual(["orders"]);
+    expect(asked(ofNode)).toEqual(["orders"]);
+    expect(asked(ofOther)).toEqual([]);
+
+    state.putService("orders", [row({}, [{ ...failing, ...named }])], state.beginRead());
+    expect(asked(check)).toEqual([]);
+    // It has passed again, or failed anew, since it was read.
+    expect(asked()).toEqual(["orders"]);
+    expect(asked({ ...check!, ModifyIndex: 21 })).toEqual(["orders"]);
+  });
 });

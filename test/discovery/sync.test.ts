@@ -1,7 +1,7 @@
-import { mkdtemp, rm, writeFile, readFile } from "node:fs/promises";
+import { mkdtemp, readdir, rm, writeFile, readFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from "vitest";
 import { monotonicClock } from "../../src/core/clock.ts";
 import { silentLogger } from "../../src/core/log.ts";
 import { Sync } from "../../src/discovery/sync.ts";
@@ -75,6 +75,7 @@ interface Given {
   readonly events?: ToolSource;
   readonly consul?: ToolSource;
   readonly stateDir?: string;
+  readonly readOnly?: boolean;
 }
 
 function synced({ local = [], ...given }: Given): { sync: Sync; catalog: Catalog; names: () => string[] } {
@@ -120,6 +121,52 @@ describe("the start", () => {
     expect(order).toEqual(["events", "consul"]);
     expect(names()).toEqual([]);
     expect(catalog.explain("orders").records[0]?.reason).toContain("an event declared it gone");
+  });
+
+  it("happens once", async () => {
+    const { sync } = synced({ consul: new Told("consul", "consul") });
+    await sync.start();
+    await expect(sync.start()).rejects.toThrow("only once");
+    await sync.close();
+    await expect(sync.start()).rejects.toThrow("only once");
+  });
+
+  it("that a close overtakes starts no further source, and does not fail", async () => {
+    const gate = Promise.withResolvers<undefined>();
+    const events = new Told("events", "event", async () => void (await gate.promise));
+    const consul = new Told("consul", "consul");
+    let isStarted = false;
+    void consul.started.promise.then(() => (isStarted = true));
+    const { sync } = synced({ events, consul });
+    const starting = sync.start();
+    await events.started.promise;
+    await sync.close();
+    gate.resolve(undefined);
+    await starting;
+    expect(isStarted).toBe(false);
+    expect(sync.statuses().map(({ state }) => state)).toEqual(["closed", "closed"]);
+  });
+
+  it("is kept up by a Consul that never answers for a few seconds only: then its last good state is served", async () => {
+    const saved = synced({
+      consul: new Told("consul", "consul", (source) => source.put(consulRecord("a"))),
+      stateDir: directory,
+    });
+    await saved.sync.start();
+    await saved.sync.close();
+    vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+    onTestFinished(() => void vi.useRealTimers());
+    const silent = new Told("consul", "consul", () => new Promise(() => undefined));
+    silent.state = "starting";
+    const { sync, names } = synced({ consul: silent, stateDir: directory });
+    const starting = sync.start();
+    await silent.started.promise;
+    await vi.advanceTimersByTimeAsync(4_900);
+    expect(names()).toEqual([]);
+    await vi.advanceTimersByTimeAsync(200);
+    await starting;
+    expect(names()).toEqual(["orders"]);
+    expect(sync.statuses()[0]).toMatchObject({ state: "degraded", lastError: expect.stringContaining("5 s") });
   });
 
   it("fails where a source in the process cannot start", async () => {
@@ -207,6 +254,37 @@ describe("the last good state", () => {
     await first.sync.start();
     await first.sync.close();
     expect(await readFile(join(directory, "consul.json"), "utf8")).toBe(before);
+  });
+
+  it("is served and left as it is by whoever only reads", async () => {
+    await saved(consulRecord("a"));
+    const file = join(directory, "consul.json");
+    const before = await readFile(file, "utf8");
+    const reading = { stateDir: directory, readOnly: true };
+    const away = synced({ consul: down("consul"), ...reading });
+    await away.sync.start();
+    expect(away.names()).toEqual(["orders"]);
+    const there = synced({
+      consul: new Told("consul", "consul", (source) => source.put(consulRecord("b"))),
+      ...reading,
+    });
+    await there.sync.start();
+    await there.sync.close();
+    expect(await readFile(file, "utf8")).toBe(before);
+    await writeFile(file, "{");
+    await synced({ consul: down("consul"), ...reading }).sync.start();
+    expect(await readdir(directory)).toEqual(["consul.json"]);
+  });
+
+  it("that cannot be written is told, without making the source any worse", async () => {
+    const file = join(directory, "no-folder");
+    await writeFile(file, "");
+    const consul = new Told("consul", "consul", (source) => source.put(consulRecord("a")));
+    const { sync } = synced({ consul, stateDir: file });
+    await sync.start();
+    await expect
+      .poll(() => sync.statuses()[0], { timeout: 5_000 })
+      .toMatchObject({ state: "ready", lastError: expect.stringContaining("cannot be saved") });
   });
 
   it("that is broken keeps nobody from starting", async () => {

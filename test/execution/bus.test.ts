@@ -246,6 +246,24 @@ describe("a tool of kind bus", () => {
       requests.request({ ...question, topic: "orders", replyTopic: "orders.replies" }, never),
     ).rejects.toThrow(InfraUnavailableError);
   });
+
+  test("asks nothing any more when it is closed while its reply topic is subscribed", async () => {
+    const bus = await memoryBus();
+    const questions = await answering(bus, () => ({ success: true }));
+    const gate = Promise.withResolvers<undefined>();
+    const subscribe = bus.subscribe.bind(bus);
+    vi.spyOn(bus, "subscribe").mockImplementation(async (...given) => {
+      await gate.promise;
+      return await subscribe(...given);
+    });
+    const requests = new BusRequests(bus);
+    const asked = requests.request({ ...question, topic: "orders", replyTopic: "orders.replies" }, never);
+    const outcome = expect(asked).rejects.toThrow("The runtime is stopping.");
+    const closing = requests.close(new InfraUnavailableError("The runtime is stopping."));
+    gate.resolve(undefined);
+    await Promise.all([outcome, closing]);
+    expect(questions).toEqual([]);
+  });
 });
 
 const question = { payload: {}, metadata: {}, headers: {} };

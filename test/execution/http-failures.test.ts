@@ -35,20 +35,29 @@ describe("a service that does not answer", () => {
     expect(textOf(result)).toBe('The service behind "sample" could not be reached.');
   });
 
-  test.each<[string, Reply]>([
-    ["before", (_request, _response, raw) => raw.socket.destroy()],
+  const brokenOff = 'The service behind "sample" broke off before its answer was complete.';
+  const notHttp = 'The service behind "sample" gave an answer that is not valid HTTP.';
+  test.each<[string, Reply, string]>([
+    ["hangs up before the answer", (_request, _response, raw) => raw.socket.destroy(), brokenOff],
     [
-      "in the middle of",
+      "hangs up in the middle of the answer",
       (_request, response, raw) => {
         response.writeHead(200, { "content-type": "text/plain", "content-length": "100" });
         response.write("part", () => raw.socket.destroy());
       },
+      brokenOff,
     ],
-    ["instead of", (_request, _response, raw) => raw.socket.end("nonsense\r\n\r\n")],
-  ])("and hangs up %s the answer is a connection failure", async (_when, reply) => {
+    ["says something else", (_request, _response, raw) => raw.socket.end("nonsense\r\n\r\n"), notHttp],
+    [
+      "has too many headers",
+      (_request, response) => response.writeHead(200, { "x-long": "x".repeat(20_000) }).end(),
+      notHttp,
+    ],
+  ])("and %s is a connection failure that says so", async (_what, reply, message) => {
     const result = await answerOf(reply);
     expect(result.failure).toBeInstanceOf(InfraConnectionError);
     expect(result.failure?.countsForBreaker).toBe(true);
+    expect(textOf(result)).toBe(message);
   });
 
   test("in time is a timeout, and its request is ended", async () => {

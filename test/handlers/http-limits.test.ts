@@ -1,4 +1,5 @@
 /** HandlerHttp: what it refuses, where it ends, and its life. */
+import type { RequestListener } from "node:http";
 import { describe, expect, test, vi } from "vitest";
 import {
   InfraConnectionError,
@@ -250,13 +251,31 @@ describe("where there is no answer", () => {
     });
   });
 
-  test("the connection breaks off in the middle of the answer", async () => {
-    await using service = await startService((_request, response) => {
-      response.writeHead(200, { "content-length": "100" });
-      response.write("half", () => response.destroy());
-    });
+  test.each<[string, RequestListener, string]>([
+    [
+      "the connection breaks off in the middle of the answer",
+      (_request, response) => {
+        response.writeHead(200, { "content-length": "100" });
+        response.write("half", () => response.destroy());
+      },
+      "broke off before its answer was complete",
+    ],
+    [
+      "the answer is not HTTP",
+      ({ socket }) => socket.end("nonsense\r\n\r\n"),
+      "gave an answer that is not valid HTTP, or one with more than 16 KiB of headers",
+    ],
+    [
+      "the answer has too many headers",
+      (_request, response) => response.writeHead(200, { "x-long": "x".repeat(20_000) }).end(),
+      "gave an answer that is not valid HTTP, or one with more than 16 KiB of headers",
+    ],
+  ])("%s", async (_what, listener, message) => {
+    await using service = await startService(listener);
     await using http = await requests();
-    expect(await failureOf(http.send("get", { url: service.url }))).toBeInstanceOf(InfraConnectionError);
+    const error = await failureOf(http.send("get", { url: service.url }));
+    expect(error).toBeInstanceOf(InfraConnectionError);
+    expect(error.message).toContain(`${service.url} ${message}`);
   });
 
   test.each([

@@ -342,6 +342,17 @@ describe("shutdown is safe", () => {
     expect(ends).toHaveLength(3);
   });
 
+  it("at any step of a start: nothing is left running", async () => {
+    for (let turns = 0; turns < 50; turns++) {
+      const handler = makeHandler();
+      const starting = handler.initialize({ skip_server: true }).catch(() => undefined);
+      for (let turn = 0; turn < turns; turn++) await Promise.resolve();
+      await handler.shutdown();
+      await starting;
+      expect(await handler.healthCheck(), `after ${turns} turns`).toMatchObject({ initialized: false });
+    }
+  });
+
   it("while shutting down, initialize is refused", async () => {
     const handler = await serve();
     const stopping = handler.shutdown();

@@ -66,9 +66,7 @@ export class CallLoad {
   /** What is wrong with the answer, if anything. */
   async #call({ tool, nodes }: LoadTarget, turn: number): Promise<string | undefined> {
     const params = { name: tool, arguments: { turn } };
-    const text = await this.#post(
-      JSON.stringify({ jsonrpc: "2.0", id: turn, method: "tools/call", params }),
-    );
+    const text = await this.#post(JSON.stringify({ jsonrpc: "2.0", id: turn, method: "tools/call", params }));
     const { result } = JSON.parse(text);
     const said = result?.structuredContent;
     const isRight = said?.tool === tool && said.arguments.turn === turn && nodes.includes(said.node);

@@ -41,19 +41,19 @@ export interface NodeService extends AsyncDisposable {
   readonly calls: number;
 }
 
-/** @param delayMs how long a call takes */
-export async function startNode(name: string, delayMs = 0): Promise<NodeService> {
+/** @param pause what the answer to a call waits for */
+export async function startNode(name: string, pause?: () => Promise<unknown>): Promise<NodeService> {
   let calls = 0;
   const server = createServer((request, response) => {
     const chunks: Buffer[] = [];
     request.on("data", (chunk: Buffer) => chunks.push(chunk));
     request.on("end", () => {
       calls += 1;
-      const { payload, metadata } = JSON.parse(Buffer.concat(chunks).toString()) as any;
+      const { payload, metadata } = JSON.parse(Buffer.concat(chunks).toString());
       response.setHeader("content-type", "application/json");
       const answer = { node: name, tool: metadata.tool_name, path: request.url, arguments: payload };
-      if (delayMs === 0) response.end(JSON.stringify(answer));
-      else setTimeout(() => response.end(JSON.stringify(answer)), delayMs);
+      if (pause === undefined) response.end(JSON.stringify(answer));
+      else void pause().then(() => response.end(JSON.stringify(answer)));
     });
   });
   // Longer than any test: the runtime keeps its connections.
@@ -76,8 +76,8 @@ export async function startNode(name: string, delayMs = 0): Promise<NodeService>
 }
 
 /** The same, for the duration of the test. */
-export async function testNode(name: string, delayMs = 0): Promise<NodeService> {
-  const node = await startNode(name, delayMs);
+export async function testNode(name: string, pause?: () => Promise<unknown>): Promise<NodeService> {
+  const node = await startNode(name, pause);
   onTestFinished(() => node[Symbol.asyncDispose]());
   return node;
 }
@@ -89,18 +89,18 @@ export interface Registration {
 }
 
 /** Registers an instance with a check that says what it is told under the id `check:<id>`, and passes. */
-export const register = (
+export async function register(
   operator: Operator,
   id: string,
   { port }: NodeService,
   { tool, ...service }: Registration,
-): Promise<void> =>
-  operator.register(id, {
-    Tags: toolTags(tool),
-    Port: port,
-    Check: { CheckID: `check:${id}`, TTL: "1h", Status: "passing" },
-    ...service,
-  });
+): Promise<void> {
+  const check = `check:${id}`;
+  const Check = { CheckID: check, TTL: "1h", Status: "passing" };
+  await operator.register(id, { Tags: toolTags(tool), Port: port, Check, ...service });
+  // What a check was told an agent still knows after a restart; a status that only the registration gave it does not.
+  await operator.put(`/agent/check/pass/${check}`);
+}
 
 export interface SourceState {
   readonly name: string;
@@ -110,7 +110,7 @@ export interface SourceState {
 }
 
 /** What /ready says of a source. */
-export async function sourceOf(runtime: Runtime, name: string): Promise<SourceState> {
+export async function sourceOf(runtime: Pick<Runtime, "mcp">, name: string): Promise<SourceState> {
   const { sources } = (await (await fetch(new URL("/ready", runtime.mcp))).json()) as {
     readonly sources: readonly SourceState[];
   };
@@ -225,7 +225,7 @@ export async function legacySubscriber(
     },
     list: async () => {
       const tools: ShownTool[] = [];
-      for (let cursor: string | undefined; ; ) {
+      for (let cursor: string | undefined; ;) {
         const page = await client.listTools(cursor === undefined ? {} : { cursor });
         tools.push(...page.tools);
         cursor = page.nextCursor;
@@ -251,7 +251,7 @@ export async function modernSubscriber(url: URL): Promise<Subscriber> {
     },
     list: async () => {
       const tools: ShownTool[] = [];
-      for (let cursor: string | undefined; ; ) {
+      for (let cursor: string | undefined; ;) {
         const params = cursor === undefined ? {} : { cursor };
         const page = await client.request({ method: "tools/list", params });
         tools.push(...page.tools);

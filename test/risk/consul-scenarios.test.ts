@@ -24,20 +24,17 @@ describeWithOwnConsul("the tools of services that Consul knows", () => {
   let place: Place;
   let runtime: Runtime;
   let audience: Audience;
+  const opened = new AsyncDisposableStack();
 
   beforeAll(async () => {
-    consul = await startConsul();
+    consul = opened.use(await startConsul());
     operator = new Operator(consul);
-    place = await makePlace({ consul });
+    place = opened.use(await makePlace({ consul }));
     runtime = await place.start();
-    audience = await Audience.at([runtime.mcp], consul);
+    audience = opened.use(await Audience.at([runtime.mcp], consul));
   }, 120_000);
 
-  afterAll(async () => {
-    await audience?.[Symbol.asyncDispose]();
-    await place?.[Symbol.asyncDispose]();
-    await consul?.stop();
-  });
+  afterAll(() => opened.disposeAsync());
 
   /** For the duration of the test. */
   async function register(id: string, service: NodeService, registration: Registration): Promise<void> {
@@ -149,7 +146,9 @@ describeWithOwnConsul("the tools of services that Consul knows", () => {
         await operator.put(`${path}?enable=${enable}&reason=new+disks`);
         await audience.until(async () => (await available(tool)) === !enable);
       };
-      onTestFinished(async () => void (await operator.put("/agent/maintenance?enable=false")));
+      onTestFinished(async () => {
+        await operator.put("/agent/maintenance?enable=false");
+      });
       expect(await audience.changesDuring(maintain(true))).toEqual(never);
       expect(await audience.names()).toContain(tool);
       await expectUnavailable(tool);

@@ -43,24 +43,22 @@ describeWithKafka("the tools of registration events", () => {
     let place: Place;
     let runtime: Runtime;
     let audience: Audience;
+    const opened = new AsyncDisposableStack();
 
     beforeAll(async () => {
-      consul = await startConsul();
+      consul = opened.use(await startConsul());
       operator = new Operator(consul);
-      bus = new KafkaBus({ bootstrapServers: kafkaServers().split(",") });
+      bus = opened.adopt(new KafkaBus({ bootstrapServers: kafkaServers().split(",") }), (open) =>
+        open.close(),
+      );
       await bus.start();
       const mcp = { registration_topics: [topic], registration_partitions: 4 };
-      place = await makePlace({ consul, kafkaServers: kafkaServers(), mcp });
+      place = opened.use(await makePlace({ consul, kafkaServers: kafkaServers(), mcp }));
       runtime = await place.start();
-      audience = await Audience.at([runtime.mcp], consul);
+      audience = opened.use(await Audience.at([runtime.mcp], consul));
     }, 120_000);
 
-    afterAll(async () => {
-      await audience?.[Symbol.asyncDispose]();
-      await place?.[Symbol.asyncDispose]();
-      await bus?.close();
-      await consul?.stop();
-    });
+    afterAll(() => opened.disposeAsync());
 
     /** An event of the instance `<tool>-1` at a node service, now. */
     const event = (
@@ -177,13 +175,20 @@ describeWithKafka("the tools of registration events", () => {
     it("an event of a service that Consul knows goes before it field by field, and Consul's check still decides", async () => {
       const tool = unique("orders");
       const service = await testNode("orders");
+      const mcp = { expose: true, title: "From Consul", description: "As Consul's contract says." };
+      const contract = { name: tool, node_type: "ORCHESTRATOR", node_version: "1.0.0", mcp };
+      await operator.put(`/kv/onex/contracts/nodes/${tool}`, contract);
+      onTestFinished(() => operator.deleteKey(`onex/contracts/nodes/${tool}`));
       await register(`${tool}-1`, service, { tool, Name: tool, Meta: { "mcp-path": "/consul" } });
       await audience.untilServed(tool);
+      const { description } = mcp;
+      expect(await audience.tool(tool)).toMatchObject({ title: "From Consul", description });
       const overrides = async (): Promise<void> => {
-        await send(event(tool, service, { title: "From Kafka" }));
+        await send(event(tool, service, { title: "From Kafka", description: undefined }));
         await audience.until(async () => (await audience.tool(tool))?.title === "From Kafka");
       };
       expect(await audience.changesDuring(overrides)).toEqual(once);
+      expect(await audience.tool(tool)).toMatchObject({ title: "From Kafka", description });
       expect(await answerOf(tool)).toMatchObject({ path: "/consul" });
       const fails = async (): Promise<void> => {
         await operator.put(`/agent/check/fail/check:${tool}-1`);
@@ -324,7 +329,9 @@ describeWithKafka("the tools of registration events", () => {
       await writeFile(join(theirs.folder, "nodes/contract.yaml"), JSON.stringify(contract));
       const onex = (...args: string[]): Promise<unknown> => {
         const env = { ...process.env, ONEX_CONTRACTS_DIR: theirs.folder, KAFKA_BOOTSTRAP_SERVERS: "" };
-        return promisify(execFile)(process.execPath, [launcher, ...args, "--no-self", "--tool", tool], { env });
+        return promisify(execFile)(process.execPath, [launcher, ...args, "--no-self", "--tool", tool], {
+          env,
+        });
       };
       await onex("register", "--check", "none");
       await audience.untilServed(tool);

@@ -43,55 +43,45 @@ describeWithOwnServices("outages under load", () => {
   let place: Place;
   let runtime: Runtime;
   let audience: Audience;
+  const opened = new AsyncDisposableStack();
   const nodes: NodeService[] = [];
   const targets: LoadTarget[] = [];
   let callsInAll = 0;
 
   beforeAll(async () => {
-    [consul, kafka] = await Promise.all([startConsul(), startKafka()]);
+    consul = opened.use(await startConsul());
+    kafka = opened.use(await startKafka());
     operator = new Operator(consul);
-    bus = new KafkaBus({
-      bootstrapServers: [kafka.bootstrapServers],
-      publishRetries: 100,
-      retryBackoffBaseSeconds: 0,
-      circuitBreakerThreshold: 1000,
-    });
+    const tries = { publishRetries: 100, retryBackoffBaseSeconds: 0, circuitBreakerThreshold: 1000 };
+    bus = new KafkaBus({ bootstrapServers: [kafka.bootstrapServers], ...tries });
+    opened.defer(() => bus.destroy(new Error("the tests are over")));
     await bus.start();
     const mcp = { registration_topics: [topic] };
-    place = await makePlace({ consul, kafkaServers: kafka.bootstrapServers, mcp });
+    place = opened.use(await makePlace({ consul, kafkaServers: kafka.bootstrapServers, mcp }));
     runtime = await place.start();
-    for (const name of ["a", "b", "c"]) nodes.push(await startNode(name));
+    for (const name of ["a", "b", "c"]) nodes.push(opened.use(await startNode(name)));
     await serve();
-    audience = await Audience.at([runtime.mcp], consul);
+    audience = opened.use(await Audience.at([runtime.mcp], consul));
   }, 120_000);
 
-  afterAll(async () => {
-    await audience?.[Symbol.asyncDispose]();
-    await place?.[Symbol.asyncDispose]();
-    await bus?.destroy(new Error("the tests are over"));
-    for (const node of nodes) await node[Symbol.asyncDispose]();
-    await Promise.all([consul?.stop(), kafka?.stop()]);
-  });
+  afterAll(() => opened.disposeAsync());
 
   const event = (tool: string, fields: Record<string, unknown> = {}): Record<string, unknown> =>
     registration(tool, { endpoint: nodes[0]!.url, emitted_at: new Date().toISOString(), ...fields });
 
-  async function registerNew(tool: string, node: NodeService = nodes[0]!): Promise<void> {
-    await register(operator, tool, node, { tool });
-    // What an agent is told of a check it keeps over a restart; a status that is only given at registration it does not.
-    await operator.put(`/agent/check/pass/check:${tool}`);
-  }
+  const registerNew = (tool: string, node = nodes[0]!): Promise<void> =>
+    register(operator, tool, node, { tool });
 
   /** One tool of two instances, one with an event over its registration, one that only an event knows. */
   async function serve(): Promise<void> {
     const [two, both, eventOnly] = ["two", "both", "event"].map(unique) as [string, string, string];
-    await registerNew(two, nodes[1]!);
+    await registerNew(two, nodes[1]);
     await operator.register(`${two}-2`, {
       Name: two,
       Tags: ["mcp-enabled", "node-type:orchestrator", `mcp-tool:${two}`],
       Port: nodes[2]!.port,
     });
-    await registerNew(both, nodes[1]!);
+    await registerNew(both, nodes[1]);
     await publish(bus, topic, event(both, { title: "Both", service_id: both }));
     await publish(bus, topic, event(eventOnly));
     targets.push(
@@ -114,10 +104,10 @@ describeWithOwnServices("outages under load", () => {
     const before = changes();
     const load = new CallLoad(runtime, targets);
     let lists = 0;
-    let isOver = false;
     const missing: string[] = [];
+    const over = new AbortController();
     const watching = (async (): Promise<void> => {
-      while (!isOver) {
+      while (!over.signal.aborted) {
         const names = new Set(await audience.names());
         lists += 1;
         for (const { tool } of targets) if (!names.has(tool)) missing.push(tool);
@@ -129,7 +119,7 @@ describeWithOwnServices("outages under load", () => {
       await outage();
     } finally {
       await load.finish(callsPerOutage);
-      isOver = true;
+      over.abort();
       await watching;
     }
     for (const [at, count] of changes().entries()) expect(count - before[at]!).toBeLessThanOrEqual(changed);

@@ -1,10 +1,10 @@
 /** Services of a test's own: killed, started again, configured, and gone with their owner. */
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { access, mkdtemp, readdir, rm } from "node:fs/promises";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { createInterface } from "node:readline";
 import { promisify } from "node:util";
 import { Kafka as Client, logLevel, type KafkaConfig } from "kafkajs";
@@ -17,6 +17,7 @@ import {
   startConsul,
   startKafka,
 } from "./index.ts";
+import { consulVersion, kafkaVersion } from "./programs.ts";
 
 const run = promisify(execFile);
 const keyValue = (port: number, key: string): string => `http://127.0.0.1:${port}/v1/kv/${key}?raw`;
@@ -189,6 +190,17 @@ describeWithOwnServices("npm run services", () => {
     expect(await once(developer, "exit")).toEqual([0, null]);
     expect(await Promise.all(ports.map(listens))).toEqual([false, false]);
   }, 90_000);
+
+  it("with --build starts nothing and says where the programs are", async () => {
+    const script = join(root, "scripts/services.ts");
+    const { stdout } = await run(process.execPath, [script, "--build"], { env: withoutServices() });
+    const programs = stdout.trim().split("\n");
+    expect(programs.map((path) => basename(path))).toEqual([
+      `consul-${consulVersion}`,
+      `kafka-${kafkaVersion}`,
+    ]);
+    await Promise.all(programs.map((path) => access(path)));
+  });
 });
 
 /** This environment, where it names no services: they are started then. */

@@ -125,6 +125,7 @@ describe("why a name is served as it is", () => {
       reason: "no source speaks of a tool or service of this name",
       records: [],
       withheld: [],
+      problems: [],
     });
   });
 
@@ -134,5 +135,40 @@ describe("why a name is served as it is", () => {
       served: true,
       reason: 'served by consul orders; no instance is live, so calls are answered "unavailable"',
     });
+  });
+
+  it("tells what the sources were told of it and cannot use", () => {
+    const catalog = catalogOf({ consul: [consulRecord("a")] });
+    const problem = (about: string, names: string[] = [], reason = `${about} is broken`) => {
+      return { source: "any", about, names, reason };
+    };
+    const reports = {
+      restoredFrom: new Map(),
+      problems: [
+        problem("orders/contract.yaml", ["orders"]),
+        problem("a"),
+        problem("node-1/a", [], "it is called and defines the tool"),
+        problem("other", ["another"]),
+      ],
+    };
+    const abouts = (name: string): string[] =>
+      catalog.explain(name, reports).problems.map(({ about }) => about);
+    // Also of its instances, unless the record says so already.
+    expect(abouts("orders")).toEqual(["orders/contract.yaml", "a"]);
+    expect(abouts("other")).toEqual(["other"]);
+    expect(catalog.explain("another", reports)).toMatchObject({ served: false, reason: "other is broken" });
+  });
+
+  it("says which records are of the last good state, and when it was saved", () => {
+    const catalog = catalogOf({ consul: [consulRecord("a")], events: [eventRecord("a")] });
+    const savedAt = "2026-01-31T12:00:00.000Z";
+    const { records } = catalog.explain("orders", {
+      problems: [],
+      restoredFrom: new Map([["consul", savedAt]]),
+    });
+    expect(records.map(({ source, restoredFrom }) => [source, restoredFrom])).toEqual([
+      ["consul", savedAt],
+      ["events", undefined],
+    ]);
   });
 });
