@@ -180,7 +180,7 @@ async function main(): Promise<void> {
   const { version } = JSON.parse(await readFile(file("../package.json"), "utf8")) as { version: string };
   console.log(`onex-runtime ${version}, Node ${process.versions.node}, ${process.platform}`);
   console.log(`${cpus().length} x ${cpus()[0]?.model.trim() ?? "CPU"}, shared by all processes`);
-  console.log(`load of the machine before the run: ${loadavg()[0]?.toFixed(2)}\n`);
+  console.log(`load of the machine before the run: ${loadavg()[0]?.toFixed(2)}`);
   await using cluster = await Cluster.start(tell);
   const pairs: Pair[] = [];
   for (const load of [small, whole]) {
@@ -193,6 +193,7 @@ async function main(): Promise<void> {
     tell("the runtime is measured");
     pairs.push({ load, watcher, runtime });
   }
+  console.log(`load of the machine at the end of the run: ${loadavg()[0]?.toFixed(2)}\n`);
   console.log(`${standingTable(pairs)}\n\n${propagationTable(pairs)}\n`);
   const faults = pairs.flatMap(faultsOf);
   for (const fault of faults) console.log(fault);

@@ -150,9 +150,18 @@ export function messageIn(value: unknown): string | undefined {
   for (const member of [value.error, value.message, value.detail, value.title, value.errors]) {
     if (typeof member === "string" && member !== "") return shorten(member);
     if (isObject(member) && typeof member.message === "string") return shorten(member.message);
-    if (typeof member === "object" && member !== null) return shorten(JSON.stringify(member));
+    if (typeof member === "object" && member !== null) return shorten(jsonText(member));
   }
   return undefined;
+}
+
+/** Empty where it is nested deeper than the stack bears. */
+function jsonText(value: object): string {
+  try {
+    return JSON.stringify(value);
+  } catch {
+    return "";
+  }
 }
 
 function shorten(text: string): string | undefined {

@@ -1,109 +1,166 @@
-import { expect, test } from "vitest";
+/** `onex plan` and `onex tools --explain` as processes, against servers and sources that answer and that do not. */
+import { once } from "node:events";
+import { readdir, readFile } from "node:fs/promises";
+import { createServer, type AddressInfo, type Socket } from "node:net";
+import { join } from "node:path";
+import { describe, expect, onTestFinished, test } from "vitest";
+import { nodeContract } from "../contract/nodes.ts";
+import { Operator, uniqueName } from "../discovery/consul-agent.ts";
+import { uniqueTopic, withAdmin } from "../discovery/event-sources.ts";
+import { consulAddress, describeWithServices, kafkaServers } from "../services/index.ts";
 import { folder, run, serve } from "./cli.ts";
 
-const config = (mcp = ""): string => `
+const configOf = (contracts: string, more = ""): string => `
+name: plan
+health: { port: false }
 handlers:
-  mcp: {consul_host: 127.0.0.1, consul_port: 1, kafka_enabled: false, dev_mode: true, port: 0, contracts_dir: contracts${mcp}}
-`;
-const contract = (name: string, mcp = "", nodeType = "ORCHESTRATOR"): string => `
-name: ${name}
-node_type: ${nodeType}
-description: The tool ${name}.
-mcp:
-  expose: true
-  execution: {kind: local, module: ./tool.mjs}
-${mcp}`;
-const node = (name: string, mcp?: string, nodeType?: string): Record<string, string> => ({
-  [`contracts/nodes/${name}/contract.yaml`]: contract(name, mcp, nodeType),
-  [`contracts/nodes/${name}/tool.mjs`]: "export default () => 1;",
+  mcp:
+    consul_host: 127.0.0.1
+    consul_port: 9
+    kafka_enabled: false
+    dev_mode: true
+    contracts_dir: ${contracts}
+    port: 0
+${more}`;
+
+const contract = (name: string, more: object = {}): string =>
+  nodeContract({ name, mcp: { execution: { kind: "onex", endpoint: "http://127.0.0.1:9", path: "/" }, ...more } });
+
+/** A folder with a configuration that is served, and another one in `next.yaml`. */
+const project = (more = ""): Promise<string> =>
+  folder({
+    "contracts/runtime/runtime_config.yaml": configOf("./contracts/now", more),
+    "next.yaml": configOf("./contracts/next"),
+    "contracts/now/a/contract.yaml": contract("kept"),
+    "contracts/now/b/contract.yaml": contract("changed"),
+    "contracts/now/c/contract.yaml": contract("gone"),
+    "contracts/next/a/contract.yaml": contract("kept"),
+    "contracts/next/b/contract.yaml": contract("changed", { description: "Another one." }),
+    "contracts/next/d/contract.yaml": contract("added"),
+    "contracts/next/e/contract.yaml": contract("gone", { expose: false }),
+  });
+
+/** Takes connections and never answers. */
+async function silentServer(): Promise<string> {
+  const sockets = new Set<Socket>();
+  const server = createServer((socket) => void sockets.add(socket.on("error", () => undefined)));
+  server.listen(0, "127.0.0.1");
+  onTestFinished(() => {
+    for (const socket of sockets) socket.destroy();
+    server.close();
+  });
+  await once(server, "listening");
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
+
+const origin = (endpoint: string): string => new URL(endpoint).origin;
+
+describeWithServices("onex tools", () => {
+  test("reads Consul and Kafka, and writes nothing: no last good state, no topic", async () => {
+    const { host, port } = consulAddress();
+    const service = uniqueName("read");
+    const topic = uniqueTopic();
+    const operator = new Operator({ host, port });
+    await operator.register(service);
+    onTestFinished(() => operator.deregister(service));
+    const more = `    state_dir: ./state\n    registration_topics: [${topic}]\n    max_tools: 1000`;
+    const cwd = await folder({
+      "contracts/runtime/runtime_config.yaml": configOf("./contracts", more)
+        .replace("dev_mode: true", "dev_mode: false")
+        .replace("kafka_enabled: false", "kafka_enabled: true")
+        .replace("consul_port: 9", `consul_port: ${port}`),
+    });
+    const { stdout, stderr } = await run(cwd, ["tools"], { KAFKA_BOOTSTRAP_SERVERS: kafkaServers() });
+    expect(stdout).toContain(service);
+    expect(stderr).toContain(`source events: `);
+    expect(await readdir(cwd)).toEqual(["contracts"]);
+    expect(await withAdmin(kafkaServers(), (admin) => admin.listTopics())).not.toContain(topic);
+  });
 });
 
-const adminKey = "the-key-of-an-admin";
-const keys = `, api_keys: [{name: root, role: admin, key: ${adminKey}}, {name: guest, key: the-key-of-a-guest}]`;
+describe("onex plan", () => {
+  test("says what a configuration would add, remove and change in a running server", async () => {
+    const cwd = await project();
+    const url = origin((await serve(cwd)).mcp);
+    const same = await run(cwd, ["plan", "--url", url]);
+    expect(same).toMatchObject({ code: 0, stdout: "0 to add, 0 to remove, 0 to change, 3 as they are\n" });
+    const next = await run(cwd, ["plan", "--url", url, "--config", "next.yaml", "--json"]);
+    expect(JSON.parse(next.stdout)).toEqual({
+      added: [{ name: "added", from: "contract" }],
+      removed: [{ name: "gone", reason: "e/contract.yaml is skipped: mcp.expose is not true" }],
+      changed: [{ name: "changed", keys: ["description"] }],
+      unchanged: 1,
+    });
+    const text = await run(cwd, ["plan", "--url", url, "--config", "next.yaml"]);
+    expect(text.stdout).toMatch(/^\+ added +from contract\n- gone +e\/contract\.yaml is skipped.*\n~ changed +other description\n1 to add/);
+  });
 
-test("onex plan shows what a configuration would add, remove and change in a running server, and why", async () => {
-  const running = await folder({
-    "contracts/runtime/runtime_config.yaml": config(),
-    ...node("kept"),
-    ...node("changed"),
-    ...node("gone"),
-    ...node("tagged"),
+  test("without the key of the server ends with 1 and says how to give one", async () => {
+    const cwd = await project("    api_keys: [{ name: reader, key: a-reader-key }]");
+    const url = origin((await serve(cwd)).mcp);
+    const refused = await run(cwd, ["plan", "--url", url, "--api-key", "another-key"]);
+    expect(refused).toMatchObject({ code: 1, stdout: "" });
+    expect(refused.stderr).toMatch(/answered 401 for \/mcp\/tools: .*--api-key or ONEX_API_KEY/);
+    expect((await run(cwd, ["plan", "--url", url], { ONEX_API_KEY: "a-reader-key" })).code).toBe(0);
   });
-  const { mcp } = await serve(running);
-  const next = await folder({
-    "contracts/runtime/runtime_config.yaml": config(),
-    ...node("kept"),
-    ...node("changed", "  title: Another title\n  timeout_seconds: 7\n  tags: [a]"),
-    ...node("tagged", "  tags: [internal]"),
-    ...node("new"),
+
+  test("needs to be told where a server is that takes any port, and waits for none that is silent", async () => {
+    const cwd = await project();
+    expect(await run(cwd, ["plan"])).toMatchObject({ code: 2, stderr: expect.stringContaining("--url") });
+    const silent = await run(cwd, ["plan", "--url", await silentServer()]);
+    expect(silent).toMatchObject({ code: 1, stderr: expect.stringContaining("nothing within 5 s") });
   });
-  const url = new URL(mcp).origin;
-  const { code, stdout, stderr } = await run(next, ["plan", "--url", url]);
-  expect([code, stderr]).toEqual([0, ""]);
-  expect(stdout.split("\n")).toEqual([
-    "+ new      from contract",
-    "- gone     no source speaks of a tool or service of this name",
-    '- tagged   the tag "internal" is in excluded_tags',
-    "~ changed  other title",
-    "1 to add, 2 to remove, 1 to change, 1 as they are",
-    "",
-  ]);
-  const json = JSON.parse((await run(next, ["plan", "--url", url, "--json"])).stdout) as object;
-  expect(json).toMatchObject({ added: [{ name: "new", from: "contract" }], unchanged: 1 });
+
+  test("asks the server where the environment says that it listens", async () => {
+    const cwd = await project();
+    const { port } = new URL(await silentServer());
+    const { stderr } = await run(cwd, ["plan"], { HANDLER_MCP_PORT: port });
+    expect(stderr).toContain(`http://127.0.0.1:${port}`);
+  });
 });
 
-test("onex plan without --url asks the server where the configuration says that it listens", async () => {
-  const files = { "contracts/runtime/runtime_config.yaml": config(), ...node("kept") };
-  const { mcp } = await serve(await folder(files));
-  const next = await folder({
-    ...files,
-    "contracts/runtime/runtime_config.yaml": config().replace("port: 0", `port: ${new URL(mcp).port}`),
+describe("onex tools --explain", () => {
+  test("says why a tool is served, or not, in this configuration and at a running server", async () => {
+    const cwd = await project();
+    const url = origin((await serve(cwd)).mcp);
+    for (const there of [[], ["--url", url]]) {
+      const served = await run(cwd, ["tools", "--explain", "kept", ...there]);
+      expect(served).toMatchObject({ code: 0 });
+      expect(served.stdout).toMatch(/^kept is served: served by contract a\/contract\.yaml\n/);
+      expect(served.stdout).toMatch(/^\+ contracts a\/contract\.yaml {2}it is served \(version .*learnt \d+ s ago\)$/m);
+    }
+    const skipped = await run(cwd, ["tools", "--explain", "gone", "--config", "next.yaml"]);
+    expect(skipped.code).toBe(1);
+    expect(skipped.stdout).toMatch(/^! contracts e\/contract\.yaml {2}e\/contract\.yaml is skipped/m);
+    const mistyped = await run(cwd, ["tools", "--explain", "kpet"]);
+    expect(mistyped).toMatchObject({ code: 1, stderr: expect.stringContaining("Did you mean kept?") });
   });
-  expect((await run(next, ["plan"])).stdout).toBe("0 to add, 0 to remove, 0 to change, 1 as they are\n");
-});
 
-test("onex plan says so where nobody answers, where it is no runtime, and where the key is missing", async () => {
-  const files = { "contracts/runtime/runtime_config.yaml": config(keys), ...node("kept") };
-  const cwd = await folder(files);
-  const nobody = await run(cwd, ["plan", "--url", "http://127.0.0.1:1"]);
-  expect([nobody.code, nobody.stderr]).toEqual([
-    1,
-    expect.stringContaining("No host answers at http://127.0.0.1:1"),
-  ]);
-  const { mcp, operators } = await serve(cwd);
-  const other = await run(cwd, ["plan", "--url", operators]);
-  expect([other.code, other.stderr]).toEqual([1, expect.stringContaining("answered 404 for /mcp/tools")]);
-  const url = new URL(mcp).origin;
-  const stranger = await run(cwd, ["plan", "--url", url]);
-  expect([stranger.code, stranger.stderr]).toEqual([1, expect.stringContaining("answered 401")]);
-  expect((await run(cwd, ["plan", "--url", url, "--api-key", adminKey])).code).toBe(0);
-  expect((await run(cwd, ["plan", "--url", "nonsense"])).code).toBe(2);
-});
-
-test("onex tools --explain says why a name is served, in this process and by a running server", async () => {
-  const files = {
-    "contracts/runtime/runtime_config.yaml": config(keys),
-    ...node("kept"),
-    ...node("hidden", "  tags: [unsafe]"),
-  };
-  const cwd = await folder(files);
-  const served = await run(cwd, ["tools", "--explain", "kept"]);
-  expect(served.code).toBe(0);
-  expect(served.stdout).toMatch(
-    /^kept is served: served by contract nodes\/kept\/contract\.yaml\n\n\+ contracts nodes\/kept\/contract\.yaml {2}it is served \(version 0\.0\.0, revision [0-9a-f]{16}, learnt \d+ s ago\)\n$/,
-  );
-  const hidden = await run(cwd, ["tools", "--explain", "hidden"]);
-  expect(hidden.code).toBe(1);
-  expect(hidden.stdout).toContain('hidden is not served: the tag "unsafe" is in excluded_tags');
-
-  const { mcp } = await serve(cwd);
-  const at = ["--url", new URL(mcp).origin, "--api-key"];
-  const there = await run(cwd, ["tools", "--explain", "hidden", ...at, adminKey, "--json"]);
-  expect(JSON.parse(there.stdout)).toMatchObject({
-    name: "hidden",
-    served: false,
-    records: [{ source: "contracts", kind: "contract", used: false }],
+  test("--url without it is an error of the command line, not ignored", async () => {
+    const cwd = await project();
+    expect(await run(cwd, ["tools", "--url", "http://127.0.0.1:9"])).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining("--explain"),
+    });
   });
-  const guest = await run(cwd, ["tools", "--explain", "hidden", ...at, "the-key-of-a-guest"]);
-  expect([guest.code, guest.stderr]).toEqual([1, expect.stringContaining("answered 403")]);
+
+  test("tells a tool of the last good state as such, and leaves that as it is", async () => {
+    const savedAt = "2026-01-31T12:00:00.000Z";
+    const claim = { toolName: "orders" };
+    const instance = { source: "consul", serviceId: "a", serviceName: "orders", claim, definition: {}, live: true };
+    const record = { key: "node-1/a", instance: { ...instance, url: "http://127.0.0.1:9", weight: 1, index: 5 } };
+    const state = { version: 1, source: "consul", saved_at: savedAt, records: [record] };
+    const cwd = await folder({
+      "contracts/runtime/runtime_config.yaml": configOf("./contracts", "    state_dir: ./state").replace(
+        "dev_mode: true",
+        "dev_mode: false",
+      ),
+      "state/consul.json": JSON.stringify(state),
+    });
+    const { code, stdout, stderr } = await run(cwd, ["tools", "--explain", "orders"]);
+    expect(code).toBe(0);
+    expect(stdout).toContain(`saved at ${savedAt} and not confirmed since`);
+    expect(stderr).toContain("source consul: ");
+    expect(await readFile(join(cwd, "state/consul.json"), "utf8")).toBe(JSON.stringify(state));
+  });
 });

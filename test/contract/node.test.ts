@@ -80,7 +80,13 @@ describe("a contract", () => {
         output_schema: { type: "array" },
       },
     });
-    expect(entry).toEqual({ path: "a/contract.yaml", kind: "node", name: "weather", outcome: "loaded" });
+    expect(entry).toEqual({
+      path: "a/contract.yaml",
+      kind: "node",
+      name: "weather",
+      tool: "city_weather",
+      outcome: "loaded",
+    });
     expect(contract).toEqual({
       path: "a/contract.yaml",
       toolName: "city_weather",

@@ -170,6 +170,11 @@ describeWithKafka("registration events", () => {
     await publish(open.bus, topic, registration("good"));
     await expect.poll(() => open.instances.has("good-1")).toBe(true);
     expect(open.source.counters()).toMatchObject({ accepted: 1, rejected: 2 });
+    expect(open.source.status()).toMatchObject({
+      state: "ready",
+      ageSeconds: 0,
+      counters: { accepted: 1, rejected: 2, lag: 0, informational: 0, older: 0, duplicate: 0 },
+    });
     const reason = "timeout_seconds: Too small: expected number to be >=1, got 0";
     expect(open.lines.filter(({ level }) => level === "warn").map(({ fields }) => fields)).toEqual([
       {

@@ -160,7 +160,7 @@ describe("a smaller payload", () => {
       source: "event",
       serviceId: "orders-9",
       serviceName: "orders",
-      definition: { version: "1.2.0", annotations: {}, execution: { kind: "onex", path: "/" } },
+      definition: { version: "1.2.0", annotations: {}, execution: { kind: "onex", path: "" } },
       live: true,
     });
   });

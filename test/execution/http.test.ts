@@ -82,6 +82,20 @@ describe("kind onex", () => {
   });
 });
 
+test("an error of a service that is nested without end is still the tool's error, and no failure of its breaker", async () => {
+  const depth = 100_000;
+  const { origin } = await service((_request, response) => {
+    response.setHeader("content-type", "application/json");
+    response.end(`{"success":false,"error":[${"[".repeat(depth)}${"]".repeat(depth)}]}`);
+  });
+  const executor = executorOf([onex(origin)]);
+  const result = await executor.call(callOf(), never);
+  expect(result).toMatchObject({ isError: true });
+  expect(result.failure).toBeUndefined();
+  expect(textOf(result)).toBe("The service reported a failure without a message.");
+  expect(executor.circuits.circuitState(origin)).toMatchObject({ kind: "closed", failures: 0 });
+});
+
 describe("answers", () => {
   test("204 and an empty body are an empty result", async () => {
     for (const status of [204, 200]) {

@@ -226,6 +226,7 @@ describe("describe", () => {
       timeout_seconds: 30,
       skip_server: false,
       excluded_tags: ["internal", "deprecated", "unsafe"],
+      register: { enabled: false, ttl_seconds: 15, deregister_after_seconds: 3600 },
     });
   });
 

@@ -193,7 +193,7 @@ export function httpServerOn(port: number): HttpServer {
 export type Held = Readonly<Record<string, number>>;
 
 /** How many resources of each kind keep this process alive, and how many listeners it has itself. */
-function held(): Held {
+export function held(): Held {
   const counts: Record<string, number> = {};
   for (const kind of process.getActiveResourcesInfo()) {
     // What comes and goes by itself.

@@ -269,4 +269,15 @@ describe("tools come and go with their handlers", () => {
     expect(first.source()?.status().state).toBe("closed");
     expect((await second.call("work_run")).content).toEqual(text("done"));
   });
+
+  test("a handler that is initialized again while the host runs has them again", async () => {
+    await using contracts = await Contracts.make();
+    const front = await serving(contracts);
+    await contracts.handler("work", { execute: () => "done" }, exposed());
+    await using _host = await started(contracts);
+    await front.source()?.close();
+    const catalog = new Catalog();
+    await front.source()?.start((change) => catalog.apply("handlers", change));
+    expect(catalog.snapshot().tools.map(({ name }) => name)).toEqual(["work_run"]);
+  });
 });
