@@ -74,6 +74,7 @@ export async function openGateway(
     await handler.initialize(settings);
     others.serve();
   } catch (error) {
+    await handler.shutdown();
     await closeBus(bus);
     throw error;
   }

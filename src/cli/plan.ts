@@ -41,9 +41,10 @@ export async function plan({ url, apiKey, ...options }: PlanOptions): Promise<nu
   const config = await readConfig(options.config);
   const present = await runningTools(url ?? (await serverUrl(config)), apiKey);
   await using open = await openGateway(config, { readOnly: true });
-  for (const { name, state, lastError } of open.gateway.sources()) {
-    if (state !== "ready" && lastError !== undefined)
-      process.stderr.write(`source ${name} is ${state}, the plan lacks what it would say: ${lastError}\n`);
+  for (const { name, state, lastError = "it is not read yet", restoredFrom } of open.gateway.sources()) {
+    if (state === "ready") continue;
+    const lack = restoredFrom === undefined ? "what it would say" : `what it has said since ${restoredFrom}`;
+    process.stderr.write(`source ${name} is ${state}, the plan lacks ${lack}: ${lastError}\n`);
   }
   const result = compare(present, wouldBe(open.gateway), (name) => open.gateway.explain(name).reason);
   await print(stdout, options.json === true ? `${JSON.stringify(result, null, 2)}\n` : planText(result));

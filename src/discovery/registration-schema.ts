@@ -10,7 +10,7 @@ const scalar = z.union([z.string(), z.number(), z.boolean()], {
   error: "expected a string, a number or a boolean",
 });
 
-export const eventTypes = ["registered", "updated", "deregistered", "expired"] as const;
+const eventTypes = ["registered", "updated", "deregistered", "expired"] as const;
 export type EventType = (typeof eventTypes)[number];
 
 const onexExecution = z

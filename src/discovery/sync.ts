@@ -184,7 +184,8 @@ class Remote {
     this.#source = source;
     this.#clock = clock;
     this.#log = log.child({ source: source.name });
-    if (directory !== undefined) this.#lastGood = new LastGood({ directory, source: source.name, readOnly, log });
+    if (directory !== undefined)
+      this.#lastGood = new LastGood({ directory, source: source.name, readOnly, log });
   }
 
   get name(): string {
@@ -199,10 +200,12 @@ class Remote {
     this.#apply = apply;
     const started = this.#source.start((change) => this.#take(change as SourceChange<InstanceRecord>));
     // Reading a long history of events is progress, and a topic has its own limit for what is none.
-    const end = this.#source.kind === "consul" ? await within(started, patienceMs) : await started;
-    if (end === "timeout") {
+    if (this.#source.kind !== "consul") await started;
+    else if ((await within(started, patienceMs)) === "timeout") {
       this.#isLate = true;
-      started.catch((error: unknown) => this.#log.error({ err: messageOf(error) }, "it could not be started"));
+      started.catch((error: unknown) => {
+        this.#log.error({ err: messageOf(error) }, "it could not be started");
+      });
     }
     if (this.#source.status().state === "starting") this.#restore(); // (3)
     this.#loaded = undefined;

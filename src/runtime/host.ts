@@ -37,11 +37,6 @@ interface Live {
   readonly active: readonly ActiveHandler[];
   readonly failed: ReadonlyMap<string, string>;
   readonly parts: DispatchParts;
-  /**
-   * The same for calls of tools, with slots of their own: an envelope that calls a tool holds a slot while it waits for
-   * the tool, and must not wait for itself.
-   */
-  readonly toolParts: DispatchParts;
 }
 
 export type HostState =
@@ -139,23 +134,33 @@ export class RuntimeHost {
    * @param input bytes or text as they came, or a value that was JSON
    */
   async handle(input: unknown, options: { readonly signal?: AbortSignal } = {}): Promise<Answer> {
-    return await this.#answer(input, (live) => live.parts, options.signal);
+    const state = this.#state;
+    return await this.#answer(input, state.kind === "running" ? state.live.parts : undefined, options.signal);
   }
 
+  /** A tool of a handler is called by way of another handler, which may serve before the bus is there. */
+  #callTools(parts: DispatchParts): HandleEnvelope {
+    return async (envelope, { signal }) => {
+      const { kind } = this.#state;
+      const isOpen = kind === "running" || kind === "starting";
+      return await this.#answer(envelope, isOpen ? parts : undefined, signal);
+    };
+  }
+
+  /** @param parts undefined: the host takes nothing at the moment (3) */
   async #answer(
     input: unknown,
-    partsOf: (live: Live) => DispatchParts,
+    parts: DispatchParts | undefined,
     signal: AbortSignal | undefined,
   ): Promise<Answer> {
     const read =
       typeof input === "string" || input instanceof Uint8Array ? parseEnvelope(input) : readEnvelope(input);
-    const state = this.#state;
-    if (state.kind !== "running") {
-      const error = new InfraUnavailableError(`the host is ${state.kind}`, { retryable: true }); // (3)
+    if (parts === undefined) {
+      const error = new InfraUnavailableError(`the host is ${this.#state.kind}`, { retryable: true });
       return errorAnswer(addressOf(read), error, { handlerId: null, processingTimeMs: 0 });
     }
     const either = signal === undefined ? this.#abort.signal : AbortSignal.any([this.#abort.signal, signal]);
-    return await this.#pending.run(() => dispatch(partsOf(state.live), read, either));
+    return await this.#pending.run(() => dispatch(parts, read, either));
   }
 
   /** How the host is, soon: a handler that does not answer within `livenessCheckSeconds` counts as unhealthy. */
@@ -209,8 +214,11 @@ export class RuntimeHost {
         clock: this.#clock,
         log: this.#log,
       });
+      // An envelope that calls a tool holds a slot while it waits for the tool, and must not wait for itself. Served before
+      // the bus is there, which may have to wait for its brokers: whoever serves tools already does.
       const toolParts = { ...parts, slots: new Slots(maxConcurrency) };
-      const live: Live = { discovery, ...started, parts, toolParts };
+      serveTools(started.active, this.#callTools(toolParts), this.#log);
+      const live: Live = { discovery, ...started, parts };
       const unsubscribe = await abortable(
         bus.subscribe(
           inputTopic,
@@ -222,9 +230,6 @@ export class RuntimeHost {
         signal,
       );
       this.#state = { kind: "running", live, unsubscribe };
-      const callTool: HandleEnvelope = (envelope, options) =>
-        this.#answer(envelope, (running) => running.toolParts, options.signal);
-      serveTools(live.active, callTool, this.#log);
       this.#logStart(live);
     } catch (thrown) {
       await this.#undo(opened, thrown);
@@ -237,6 +242,7 @@ export class RuntimeHost {
   /** (1) */
   async #undo(opened: readonly ActiveHandler[], thrown: unknown): Promise<void> {
     const { bus } = this.#options;
+    withdrawTools(opened);
     const shareMs = rollbackMs / (opened.length + 1);
     await shutDownInReverse(opened, shareMs, this.#log);
     const closing = bus

@@ -1,13 +1,12 @@
 /** `onex plan` and `onex tools --explain` as processes, against servers and sources that answer and that do not. */
-import { once } from "node:events";
-import { readdir, readFile } from "node:fs/promises";
-import { createServer, type AddressInfo, type Socket } from "node:net";
+import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { nodeContract } from "../contract/nodes.ts";
 import { Operator, uniqueName } from "../discovery/consul-agent.ts";
 import { uniqueTopic, withAdmin } from "../discovery/event-sources.ts";
 import { consulAddress, describeWithServices, kafkaServers } from "../services/index.ts";
+import { silentPeer } from "../support/silent.ts";
 import { folder, run, serve } from "./cli.ts";
 
 const configOf = (contracts: string, more = ""): string => `
@@ -24,7 +23,13 @@ handlers:
 ${more}`;
 
 const contract = (name: string, more: object = {}): string =>
-  nodeContract({ name, mcp: { execution: { kind: "onex", endpoint: "http://127.0.0.1:9", path: "/" }, ...more } });
+  nodeContract({
+    name,
+    mcp: { execution: { kind: "onex", endpoint: "http://127.0.0.1:9", path: "/" }, ...more },
+  });
+
+/** The configuration with Consul followed. */
+const outside = (config: string): string => config.replace("dev_mode: true", "dev_mode: false");
 
 /** A folder with a configuration that is served, and another one in `next.yaml`. */
 const project = (more = ""): Promise<string> =>
@@ -40,19 +45,6 @@ const project = (more = ""): Promise<string> =>
     "contracts/next/e/contract.yaml": contract("gone", { expose: false }),
   });
 
-/** Takes connections and never answers. */
-async function silentServer(): Promise<string> {
-  const sockets = new Set<Socket>();
-  const server = createServer((socket) => void sockets.add(socket.on("error", () => undefined)));
-  server.listen(0, "127.0.0.1");
-  onTestFinished(() => {
-    for (const socket of sockets) socket.destroy();
-    server.close();
-  });
-  await once(server, "listening");
-  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-}
-
 const origin = (endpoint: string): string => new URL(endpoint).origin;
 
 describeWithServices("onex tools", () => {
@@ -65,8 +57,7 @@ describeWithServices("onex tools", () => {
     onTestFinished(() => operator.deregister(service));
     const more = `    state_dir: ./state\n    registration_topics: [${topic}]\n    max_tools: 1000`;
     const cwd = await folder({
-      "contracts/runtime/runtime_config.yaml": configOf("./contracts", more)
-        .replace("dev_mode: true", "dev_mode: false")
+      "contracts/runtime/runtime_config.yaml": outside(configOf("./contracts", more))
         .replace("kafka_enabled: false", "kafka_enabled: true")
         .replace("consul_port: 9", `consul_port: ${port}`),
     });
@@ -75,6 +66,20 @@ describeWithServices("onex tools", () => {
     expect(stderr).toContain(`source events: `);
     expect(await readdir(cwd)).toEqual(["contracts"]);
     expect(await withAdmin(kafkaServers(), (admin) => admin.listTopics())).not.toContain(topic);
+  });
+});
+
+describe("onex tools", () => {
+  test("ends where Consul and Kafka take connections and never answer, and names both", async () => {
+    const { host, port } = await silentPeer();
+    const config = outside(configOf("./contracts"))
+      .replace("kafka_enabled: false", "kafka_enabled: true")
+      .replace("consul_port: 9", `consul_port: ${port}`);
+    const cwd = await folder({ "contracts/runtime/runtime_config.yaml": config });
+    const { code, stderr } = await run(cwd, ["tools"], { KAFKA_BOOTSTRAP_SERVERS: `${host}:${port}` });
+    expect(code).toBe(0);
+    expect(stderr).toMatch(/^source consul: there was no answer within 5 s/m);
+    expect(stderr).toMatch(/^source events: node\.registration\.v1: the bus is starting$/m);
   });
 });
 
@@ -92,7 +97,18 @@ describe("onex plan", () => {
       unchanged: 1,
     });
     const text = await run(cwd, ["plan", "--url", url, "--config", "next.yaml"]);
-    expect(text.stdout).toMatch(/^\+ added +from contract\n- gone +e\/contract\.yaml is skipped.*\n~ changed +other description\n1 to add/);
+    expect(text.stdout).toMatch(
+      /^\+ added +from contract\n- gone +e\/contract\.yaml is skipped.*\n~ changed +other description\n1 to add/,
+    );
+  });
+
+  test("names a source that it could not ask", async () => {
+    const cwd = await project();
+    const url = origin((await serve(cwd)).mcp);
+    await writeFile(join(cwd, "next.yaml"), outside(configOf("./contracts/now")));
+    const { code, stdout, stderr } = await run(cwd, ["plan", "--url", url, "--config", "next.yaml"]);
+    expect([code, stdout]).toEqual([0, "0 to add, 0 to remove, 0 to change, 3 as they are\n"]);
+    expect(stderr).toMatch(/^source consul is starting, the plan lacks what it would say: Consul at /m);
   });
 
   test("without the key of the server ends with 1 and says how to give one", async () => {
@@ -107,14 +123,15 @@ describe("onex plan", () => {
   test("needs to be told where a server is that takes any port, and waits for none that is silent", async () => {
     const cwd = await project();
     expect(await run(cwd, ["plan"])).toMatchObject({ code: 2, stderr: expect.stringContaining("--url") });
-    const silent = await run(cwd, ["plan", "--url", await silentServer()]);
+    const { host, port } = await silentPeer();
+    const silent = await run(cwd, ["plan", "--url", `http://${host}:${port}`]);
     expect(silent).toMatchObject({ code: 1, stderr: expect.stringContaining("nothing within 5 s") });
   });
 
   test("asks the server where the environment says that it listens", async () => {
     const cwd = await project();
-    const { port } = new URL(await silentServer());
-    const { stderr } = await run(cwd, ["plan"], { HANDLER_MCP_PORT: port });
+    const { port } = await silentPeer();
+    const { stderr } = await run(cwd, ["plan"], { HANDLER_MCP_PORT: String(port) });
     expect(stderr).toContain(`http://127.0.0.1:${port}`);
   });
 });
@@ -127,7 +144,9 @@ describe("onex tools --explain", () => {
       const served = await run(cwd, ["tools", "--explain", "kept", ...there]);
       expect(served).toMatchObject({ code: 0 });
       expect(served.stdout).toMatch(/^kept is served: served by contract a\/contract\.yaml\n/);
-      expect(served.stdout).toMatch(/^\+ contracts a\/contract\.yaml {2}it is served \(version .*learnt \d+ s ago\)$/m);
+      expect(served.stdout).toMatch(
+        /^\+ contracts a\/contract\.yaml {2}it is served \(version .*learnt \d+ s ago\)$/m,
+      );
     }
     const skipped = await run(cwd, ["tools", "--explain", "gone", "--config", "next.yaml"]);
     expect(skipped.code).toBe(1);
@@ -147,14 +166,21 @@ describe("onex tools --explain", () => {
   test("tells a tool of the last good state as such, and leaves that as it is", async () => {
     const savedAt = "2026-01-31T12:00:00.000Z";
     const claim = { toolName: "orders" };
-    const instance = { source: "consul", serviceId: "a", serviceName: "orders", claim, definition: {}, live: true };
-    const record = { key: "node-1/a", instance: { ...instance, url: "http://127.0.0.1:9", weight: 1, index: 5 } };
+    const instance = {
+      source: "consul",
+      serviceId: "a",
+      serviceName: "orders",
+      claim,
+      definition: {},
+      live: true,
+    };
+    const record = {
+      key: "node-1/a",
+      instance: { ...instance, url: "http://127.0.0.1:9", weight: 1, index: 5 },
+    };
     const state = { version: 1, source: "consul", saved_at: savedAt, records: [record] };
     const cwd = await folder({
-      "contracts/runtime/runtime_config.yaml": configOf("./contracts", "    state_dir: ./state").replace(
-        "dev_mode: true",
-        "dev_mode: false",
-      ),
+      "contracts/runtime/runtime_config.yaml": outside(configOf("./contracts", "    state_dir: ./state")),
       "state/consul.json": JSON.stringify(state),
     });
     const { code, stdout, stderr } = await run(cwd, ["tools", "--explain", "orders"]);

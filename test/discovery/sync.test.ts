@@ -133,7 +133,7 @@ describe("the start", () => {
 
   it("that a close overtakes starts no further source, and does not fail", async () => {
     const gate = Promise.withResolvers<undefined>();
-    const events = new Told("events", "event", async () => void (await gate.promise));
+    const events = new Told("events", "event", () => gate.promise);
     const consul = new Told("consul", "consul");
     let isStarted = false;
     void consul.started.promise.then(() => (isStarted = true));
@@ -166,7 +166,10 @@ describe("the start", () => {
     await vi.advanceTimersByTimeAsync(200);
     await starting;
     expect(names()).toEqual(["orders"]);
-    expect(sync.statuses()[0]).toMatchObject({ state: "degraded", lastError: expect.stringContaining("5 s") });
+    expect(sync.statuses()[0]).toMatchObject({
+      state: "degraded",
+      lastError: expect.stringContaining("5 s"),
+    });
   });
 
   it("fails where a source in the process cannot start", async () => {

@@ -21,7 +21,10 @@ const contract = (fields: string): string => `name: node-a\nnode_type: ORCHESTRA
 
 it("a contract file that failed or was skipped is found by the tool's name, the node's, its path and its folder", async () => {
   const folder = await contractsOf({ good: [] });
-  await folder.write("bad/contract.yaml", contract("  expose: true\n  tool_name: find_bad\n  timeout_seconds: 0\n"));
+  await folder.write(
+    "bad/contract.yaml",
+    contract("  expose: true\n  tool_name: find_bad\n  timeout_seconds: 0\n"),
+  );
   await folder.write("hidden/contract.yaml", "name: node-h\nnode_type: COMPUTE\nmcp: {expose: true}\n");
   await folder.write("torn/contract.yaml", "name: [");
   const handler = await serve({ contracts_dir: folder.path });
@@ -32,7 +35,9 @@ it("a contract file that failed or was skipped is found by the tool's name, the 
       problems: [{ source: "contracts", about: "bad/contract.yaml" }],
     });
   }
-  expect((await explain(handler, "node-h")).reason).toMatch(/^hidden\/contract.yaml is skipped: node_type COMPUTE/);
+  expect((await explain(handler, "node-h")).reason).toMatch(
+    /^hidden\/contract.yaml is skipped: node_type COMPUTE/,
+  );
   expect((await explain(handler, "torn")).reason).toMatch(/^torn\/contract.yaml is failed: /);
   expect(await explain(handler, "good")).toMatchObject({ served: true, problems: [] });
 });
@@ -63,12 +68,9 @@ it("a handler's tool is explained by its handler", async () => {
 describeWithServices("with Consul and Kafka", () => {
   it("contracts in Consul and events that cannot be used are told by the names that they speak of", async () => {
     const operator = new Operator(consulAddress());
-    const [broken, outside, incomplete, wrong] = ["broken", "outside", "incomplete", "wrong"].map(uniqueName) as [
-      string,
-      string,
-      string,
-      string,
-    ];
+    const [broken, outside, incomplete, wrong] = ["broken", "outside", "incomplete", "wrong"].map(
+      uniqueName,
+    ) as [string, string, string, string];
     const key = `onex/contracts/nodes/${broken}`;
     await operator.put(`/kv/${key}`, "name: [");
     await operator.register(broken);
@@ -98,7 +100,11 @@ describeWithServices("with Consul and Kafka", () => {
     });
 
     await publish(bus, topic, registration(wrong, { timeout_seconds: 0 }));
-    await publish(bus, topic, { event_type: "registered", service_id: incomplete, tags: toolTags(incomplete) });
+    await publish(bus, topic, {
+      event_type: "registered",
+      service_id: incomplete,
+      tags: toolTags(incomplete),
+    });
     for (const name of [wrong, `${wrong}-1`])
       await expect
         .poll(() => explain(handler, name))

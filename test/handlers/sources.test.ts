@@ -1,6 +1,4 @@
 /** The life of HandlerMCP with sources outside the process that misbehave. */
-import { once } from "node:events";
-import { createServer, type AddressInfo, type Socket } from "node:net";
 import { expect, it, onTestFinished } from "vitest";
 import { KafkaBus } from "../../src/bus/kafka.ts";
 import { monotonicClock } from "../../src/core/clock.ts";
@@ -9,30 +7,18 @@ import { Operator, uniqueName } from "../discovery/consul-agent.ts";
 import { openBus, publish, uniqueTopic } from "../discovery/event-sources.ts";
 import { registration } from "../discovery/registrations.ts";
 import { consulAddress, describeWithServices, kafkaServers } from "../services/index.ts";
+import { silentPeer } from "../support/silent.ts";
 import { makeTool } from "../support/tools.ts";
 import { config, get, held, heldBefore, heldMore, makeHandler, toolNames } from "./mcp.ts";
-
-/** A peer that takes connections and never answers; how many it has taken, and its port. */
-async function silentPeer(): Promise<{ readonly port: number; readonly reached: Promise<unknown> }> {
-  const sockets = new Set<Socket>();
-  const server = createServer((socket) => void sockets.add(socket.on("error", () => undefined))).listen(
-    0,
-    "127.0.0.1",
-  );
-  onTestFinished(() => {
-    for (const socket of sockets) socket.destroy();
-    server.close();
-  });
-  await once(server, "listening");
-  return { port: (server.address() as AddressInfo).port, reached: once(server, "connection") };
-}
 
 it("a shutdown during a start that waits for Consul ends it at once, and leaves nothing behind", async () => {
   await heldBefore();
   const { port, reached } = await silentPeer();
   const before = held();
   const handler = makeHandler();
-  const starting = handler.initialize(config({ consul_host: "127.0.0.1", consul_port: port, dev_mode: false }));
+  const starting = handler.initialize(
+    config({ consul_host: "127.0.0.1", consul_port: port, dev_mode: false }),
+  );
   const failed = expect(starting).rejects.toThrow("shutdown was called during the start");
   await reached;
   await handler.shutdown();

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { expect, test, vi } from "vitest";
 import type { Answer } from "../../src/bus/envelope.ts";
 import { read, startedBus, text, uniqueTopic } from "../bus/kafka.ts";
-import { folder, serve, start } from "../cli/cli.ts";
+import { folder, root, serve, start } from "../cli/cli.ts";
 import { describeWithKafka, kafkaServers } from "../services/index.ts";
 
 const soon = { timeout: 25_000 };
@@ -119,6 +119,27 @@ describeWithKafka("a process on Kafka", () => {
     const { code, stderr } = await running.ended;
     expect(code).toBe(0);
     expect(stderr).not.toMatch(/^\s+at /m);
+  }, 60_000);
+
+  test("that finds no broker serves the tools of its handlers, and calls them", async () => {
+    const port = await freePort();
+    start(root, ["serve"], {
+      KAFKA_BOOTSTRAP_SERVERS: `127.0.0.1:${await freePort()}`,
+      ONEX_MCP_PORT: String(port),
+    });
+    const call = { name: "greet", arguments: { name: "Ada" } };
+    const post = async (): Promise<string> => {
+      const answer = await fetch(`http://127.0.0.1:${port}/mcp`, {
+        method: "POST",
+        headers: { "content-type": "application/json", accept: "application/json, text/event-stream" },
+        body: JSON.stringify({ jsonrpc: "2.0", id: 1, method: "tools/call", params: call }),
+      });
+      return await answer.text();
+    };
+    await vi.waitFor(async () => expect(await post()).toContain("Hello, Ada"), {
+      timeout: 20_000,
+      interval: 100,
+    });
   }, 60_000);
 });
 
