@@ -6,7 +6,8 @@ const text = readFileSync(new URL("../docs/requirements.md", import.meta.url), "
 
 it("every numbered requirement names at least one test", () => {
   const { lines, rows } = readRequirements(text);
-  expect(lines.slice(0, 12)).toEqual(Array.from({ length: 12 }, (_, index) => String(index + 1)));
+  const numbered = lines.filter((line) => /^\d+$/.test(line));
+  expect(numbered).toEqual(Array.from({ length: 22 }, (_, index) => String(index + 1)));
   for (const line of lines) expect(rows.map((row) => row.line)).toContain(line);
 });
 

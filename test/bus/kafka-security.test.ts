@@ -49,6 +49,22 @@ describe("options of the Kafka bus", () => {
   });
 });
 
+test("a start that fails for a certificate leaves a bus that closes, and can be started again", async () => {
+  const folder = await temporaryFolder();
+  const ca = join(folder, "late.pem");
+  const bus = makeBus({ bootstrapServers: [await deadServer()], ssl: { ca } });
+  await expect(bus.start()).rejects.toThrow(/ssl\.ca.*late\.pem/);
+  expect(bus.health()).toMatchObject({ healthy: false, detail: "the bus is not started" });
+  await writeFile(ca, (await certificates(folder)).ca);
+  await bus.start();
+  await bus.close();
+
+  const hopeless = makeBus({ bootstrapServers: servers, ssl: { ca: join(folder, "none.pem") } });
+  await expect(hopeless.start()).rejects.toThrow(/none\.pem/);
+  await hopeless.close();
+  expect(hopeless.health().detail).toBe("the bus is closed");
+});
+
 describeWithOwnKafka("a Kafka that wants to know who comes", () => {
   test("takes the certificate and the SCRAM login of the options, and no others", async () => {
     const { ca, cert, key } = await certificates(await temporaryFolder());

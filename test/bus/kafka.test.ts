@@ -212,6 +212,23 @@ describeWithKafka("the Kafka bus", () => {
     }
   }, 60_000);
 
+  test("a group reads the partitions that it has offsets for and those that were added since", async () => {
+    const topic = uniqueTopic();
+    const bus = await startedBus({ partitions: 1 });
+    const got: string[] = [];
+    const take = async (message: DeliveredMessage): Promise<void> => void got.push(read(message));
+    const leave = await bus.subscribe(topic, topic, take);
+    await bus.publish(topic, text("k", "first"));
+    await vi.waitFor(() => expect(got).toEqual(["first"]), soon);
+    await leave();
+    await withAdmin((admin) => admin.createPartitions({ topicPartitions: [{ topic, count: 3 }] }));
+    const publisher = await startedBus();
+    const sent = Array.from({ length: 30 }, (_, index) => `m${index}`);
+    await Promise.all(sent.map((value) => publisher.publish(topic, text(value, value))));
+    await bus.subscribe(topic, topic, take);
+    await vi.waitFor(() => expect(got.slice(1).toSorted()).toEqual(sent.toSorted()), soon);
+  });
+
   test("a member that joins takes nothing from handlers that run: none is aborted, none runs again", async () => {
     const topic = uniqueTopic();
     const [first, second] = [await startedBus({ partitions: 4, concurrency: 100 }), await startedBus()];
