@@ -1,6 +1,6 @@
 /** The reasons for a name being served, or not, as text for people. Pure. */
 import { isObject } from "../core/json.ts";
-import { columns } from "./columns.ts";
+import { columns, plain } from "./columns.ts";
 
 /** @param explanation as the admin route gives it */
 export function explanationText(explanation: Readonly<Record<string, unknown>>): string {
@@ -35,4 +35,4 @@ const trouble = ({ source, about, reason }: Record<string, unknown>): readonly [
   text(reason),
 ];
 
-const text = (value: unknown): string => (typeof value === "string" ? value : JSON.stringify(value));
+const text = (value: unknown): string => plain(typeof value === "string" ? value : JSON.stringify(value));

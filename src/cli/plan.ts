@@ -10,7 +10,7 @@ import type { Gateway } from "../gateway.ts";
 import { parseMcpConfig } from "../handlers/mcp-config.ts";
 import { isWildcard } from "../http/address.ts";
 import { definitionOf } from "../mcp/definition.ts";
-import { columns } from "./columns.ts";
+import { columns, plain } from "./columns.ts";
 import { findMcp, openGateway, readConfig } from "./open.ts";
 import { read } from "./request.ts";
 import { claimStdout, print } from "./stdout.ts";
@@ -44,7 +44,7 @@ export async function plan({ url, apiKey, ...options }: PlanOptions): Promise<nu
   for (const { name, state, lastError = "it is not read yet", restoredFrom } of open.gateway.sources()) {
     if (state === "ready") continue;
     const lack = restoredFrom === undefined ? "what it would say" : `what it has said since ${restoredFrom}`;
-    process.stderr.write(`source ${name} is ${state}, the plan lacks ${lack}: ${lastError}\n`);
+    process.stderr.write(`${plain(`source ${name} is ${state}, the plan lacks ${lack}: ${lastError}`)}\n`);
   }
   const result = compare(present, wouldBe(open.gateway), (name) => open.gateway.explain(name).reason);
   await print(stdout, options.json === true ? `${JSON.stringify(result, null, 2)}\n` : planText(result));

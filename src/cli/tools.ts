@@ -4,7 +4,7 @@ import { nearestKey } from "../core/config-issues.ts";
 import type { JsonObject } from "../core/json.ts";
 import type { Gateway } from "../gateway.ts";
 import { definitionOf } from "../mcp/definition.ts";
-import { columns, firstSentence } from "./columns.ts";
+import { columns, firstSentence, plain } from "./columns.ts";
 import { explanationText } from "./explanation.ts";
 import { openGateway, readConfig } from "./open.ts";
 import { read } from "./request.ts";
@@ -39,7 +39,7 @@ async function list({ config, json }: ToolsOptions): Promise<number> {
   const lines = served.map(({ name, description }) => [name, firstSentence(description)] as const);
   await print(stdout, columns(lines));
   for (const { name, owner, reason } of withheld)
-    process.stderr.write(`not served: ${name} of ${owner}: ${reason}\n`);
+    process.stderr.write(`${plain(`not served: ${name} of ${owner}: ${reason}`)}\n`);
   tellTroubles(open.gateway);
   if (served.length === 0)
     process.stderr.write("No tools. `onex check` says what became of every contract.\n");
@@ -77,7 +77,7 @@ async function explainHere(name: string, config: string | undefined): Promise<Re
 
 function tellTroubles(gateway: Gateway): void {
   for (const { name, lastError } of gateway.sources())
-    if (lastError !== undefined) process.stderr.write(`source ${name}: ${lastError}\n`);
+    if (lastError !== undefined) process.stderr.write(`${plain(`source ${name}: ${lastError}`)}\n`);
 }
 
 const explainThere = (name: string, url: string, apiKey: string | undefined): Promise<JsonObject> =>

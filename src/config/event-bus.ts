@@ -5,6 +5,7 @@
 import { z } from "zod";
 import { isServer, type KafkaSasl, type KafkaTls } from "../bus/kafka-options.ts";
 import { valueAt, type ConfigIssue } from "../core/config-issues.ts";
+import { hostNameForm, isHostName } from "../http/address.ts";
 
 const kafkaOnly = (description: string): string => `Kafka: ${description}`;
 const text = (description: string): z.ZodString => z.string().min(1).meta({ description });
@@ -107,7 +108,10 @@ export const eventBusSchema = z.strictObject({
 });
 
 export const consulSchema = z.strictObject({
-  host: text("Host of the Consul agent that handler contracts are read from."),
+  host: z
+    .string()
+    .refine(isHostName, { error: hostNameForm })
+    .meta({ description: "Host of the Consul agent that handler contracts are read from." }),
   port: z.int().min(1).max(65_535).default(8500).meta({ description: "Its port." }),
   scheme: z.enum(["http", "https"]).default("http").meta({ description: "How it is spoken to." }),
   token: text("ACL token.").optional(),

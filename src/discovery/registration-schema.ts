@@ -5,6 +5,8 @@
 import { z } from "zod";
 
 const text = z.string().min(1);
+/** It stands in lines of logs and reports. */
+const name = text.regex(/^\P{Cc}*$/u, { error: "text without control characters" });
 const versionPart = z.int().min(0);
 const scalar = z.union([z.string(), z.number(), z.boolean()], {
   error: "expected a string, a number or a boolean",
@@ -79,14 +81,14 @@ export const eventHeadSchema = z.looseObject({
     .describe(
       "ISO 8601; without a zone it is UTC. Decides between events of one service on different partitions. Default: the record's timestamp.",
     ),
-  service_id: text.max(512).optional().describe("One instance of a service. Default: the record's key."),
+  service_id: name.max(512).optional().describe("One instance of a service. Default: the record's key."),
 });
 
 /** The whole event. */
 export const registrationEventSchema = eventHeadSchema
   .extend({
     node_id: text.optional().describe("The node that runs the instance. Kept for people."),
-    service_name: text.optional().describe("The service: its instances stand in for one another."),
+    service_name: name.optional().describe("The service: its instances stand in for one another."),
     node_type: text
       .optional()
       .describe("Kind of the node; ORCHESTRATOR stands for the tag node-type:orchestrator."),

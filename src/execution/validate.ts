@@ -138,7 +138,6 @@ const ajvOptions: Options = {
   verbose: true,
   // Checked when the contract is loaded; here it would compile the meta-schema.
   validateSchema: false,
-  addUsedSchema: false,
   logger: false,
   code: { regExp: Object.assign((source: string) => new Pattern(source), { code: "pattern" }) },
 };

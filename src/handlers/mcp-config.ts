@@ -23,7 +23,7 @@ import { ProtocolConfigurationError } from "../core/errors.ts";
 import { isObject } from "../core/json.ts";
 import type { GatewayOptions } from "../gateway.ts";
 import { isTopicName } from "../bus/envelope.ts";
-import { isLoopback } from "../http/address.ts";
+import { hostNameForm, isHostName, isLoopback } from "../http/address.ts";
 import { defaultExcludedTags, defaultMaxTools } from "../tools/catalog.ts";
 import {
   registerIssues,
@@ -64,7 +64,12 @@ export const apiKeysSchema = z
 
 /** The mcp handler's section as it is written in YAML. */
 export const mcpSectionSchema = z.strictObject({
-  consul_host: text("Host of the Consul agent. Not contacted with dev_mode.").optional(),
+  consul_host: z
+    .string()
+    .min(1)
+    .refine(isHostName, { error: hostNameForm })
+    .optional()
+    .meta({ description: "Host of the Consul agent. Not contacted with dev_mode." }),
   consul_port: port(1)
     .optional()
     .meta({ description: "Port of the Consul agent. Not contacted with dev_mode." }),
@@ -72,7 +77,11 @@ export const mcpSectionSchema = z.strictObject({
   consul_token: text(
     "ACL token for Consul: service:read, node:read, and key:read on the contracts.",
   ).optional(),
-  consul_datacenter: text("Consul's datacenter; absent: the agent's own.").optional(),
+  consul_datacenter: z
+    .string()
+    .regex(/^[A-Za-z0-9_-]+$/, { error: "letters, digits, '-' and '_'" })
+    .optional()
+    .meta({ description: "Consul's datacenter; absent: the agent's own." }),
   consul_ca: text(
     "File of the certificate authority that Consul's certificate is checked against.",
   ).optional(),

@@ -35,6 +35,14 @@ export function isAddress(host: string): boolean {
   return isIP(unbracketed(host)) !== 0;
 }
 
+/** What `isHostName` accepts, for messages. */
+export const hostNameForm = "a host name or an address, without scheme and port";
+
+/** True for an address, or a name as DNS and container networks know it. */
+export function isHostName(host: string): boolean {
+  return isAddress(host) || /^[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?\.?$/.test(host);
+}
+
 /** Lower case, no trailing dot, IPv6 compressed and in brackets: equal hosts become equal strings. */
 export function canonicalHost(host: string): string {
   const name = unbracketed(host.toLowerCase());

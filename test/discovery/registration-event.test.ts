@@ -243,6 +243,11 @@ describe("an event that cannot be read", () => {
     [{ timeout_seconds: 0.5 }, "timeout_seconds: Too small: expected number to be >=1, got 0.5"],
     [{ tags: "mcp-enabled" }, 'tags: expected array, got "mcp-enabled"'],
     [{ tags: ["a", 1] }, "tags[1]: expected string, got 1"],
+    [
+      { service_name: "a\u001b[31m" },
+      String.raw`service_name: text without control characters, got "a\u001b[31m"`,
+    ],
+    [{ service_id: "a\nb" }, String.raw`service_id: text without control characters, got "a\nb"`],
     [{ service_name: "" }, 'service_name: Too small: expected string to have >=1 characters, got ""'],
     [
       { node_version: 1 },

@@ -125,6 +125,19 @@ describe("messages name the path and what was expected", () => {
   });
 });
 
+test.each([
+  ["2020-12", undefined],
+  ["draft-07", "http://json-schema.org/draft-07/schema#"],
+])("a schema that refers to itself as a whole holds at every level, in %s", (_name, dialect) => {
+  const schema: JsonSchema = {
+    ...(dialect !== undefined && { $schema: dialect }),
+    type: "object",
+    properties: { child: { $ref: "#" }, n: { type: "integer" } },
+  };
+  expect(check(schema, { child: { child: { n: 1 } } })).toBeUndefined();
+  expect(check(schema, { child: { child: { n: "1" } } })).toContain("/child/child/n: expected integer");
+});
+
 describe("limits", () => {
   const free: JsonSchema = { type: "object" };
 
