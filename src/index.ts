@@ -14,6 +14,17 @@ export type {
   HandlerDescription,
   HandlerHealth,
 } from "./runtime/handler.ts";
+export type {
+  BusHealth,
+  BusMessage,
+  DeadLetterCategory,
+  DeliveredMessage,
+  EventBus,
+  MessageHandler,
+  SubscribeOptions,
+  Unsubscribe,
+} from "./bus/bus.ts";
+export { KafkaBus, type KafkaBusOptions, type KafkaSasl, type KafkaTls } from "./bus/kafka.ts";
 export { HandlerHttp } from "./handlers/http.ts";
 export { HandlerMCP, type McpContainer } from "./handlers/mcp.ts";
 export {

@@ -11,8 +11,10 @@
  * 6. Before partitions are shared out anew, what runs may end and is committed, so that it does not run again elsewhere.
  */
 import { abortReason, sleep, within } from "../core/abort.ts";
+import { monotonicClock } from "../core/clock.ts";
 import { InfraUnavailableError, messageOf } from "../core/errors.ts";
-import type { Logger } from "../core/log.ts";
+import type { LogFields, Logger } from "../core/log.ts";
+import { thinned } from "../core/thinned-log.ts";
 import type { BusMessage, DeadLetterCategory, DeliveredMessage, MessageHandler } from "./bus.ts";
 import { deadLetter } from "./dead-letter.ts";
 import { Chains } from "./kafka-chains.ts";
@@ -88,11 +90,16 @@ export class KafkaSubscription {
   #commitTimer: NodeJS.Timeout | undefined;
   #committing: Promise<void> = Promise.resolve();
   #stuckLetters = 0;
+  readonly #onStuckLetter: (fields: LogFields) => void;
   #stopped: Promise<void> | undefined;
 
   constructor(options: SubscriptionOptions, parts: SubscriptionParts) {
     this.#options = options;
     this.#parts = parts;
+    this.#onStuckLetter = thinned(
+      (fields) => parts.log.warn(fields, "A dead letter could not be published yet"),
+      monotonicClock,
+    );
     this.#chains = new Chains(parts.concurrency, (item) => this.#work(item));
     this.#reader = new KafkaReader({
       link: parts.link,
@@ -220,6 +227,7 @@ export class KafkaSubscription {
     for (;;) {
       const committed = await topics.committed(group, topic, signal);
       const ours = added.filter((assignment) => isOurs(assignment) && !assignment.isSettled);
+      const settled: number[] = [];
       const without = new Map<number, bigint>();
       for (const assignment of ours) {
         const { partition } = assignment;
@@ -229,12 +237,11 @@ export class KafkaSubscription {
           assignment.committed = offset;
           assignment.progress.passed(offset);
           this.#reader.seek(partition, offset);
+          settled.push(partition);
         } else without.set(partition, this.#ends.get(partition) ?? 0n);
       }
-      if (without.size === 0) {
-        if (!this.#isStopping) this.#reader.resume(ours.map(({ partition }) => partition));
-        return;
-      }
+      if (!this.#isStopping) this.#reader.resume(settled);
+      if (without.size === 0) return;
       try {
         await this.#reader.commit(without);
       } catch (thrown) {
@@ -305,10 +312,7 @@ export class KafkaSubscription {
           return true;
         } catch (failure) {
           if (isTooLarge(failure)) letter = deadLetter(message, thrown, options, false);
-          log.warn(
-            { topic: letter.topic, err: failure },
-            `A dead letter could not be published yet: ${messageOf(failure)}`,
-          );
+          this.#onStuckLetter({ topic: letter.topic, error: messageOf(failure) });
           await sleep(pauseMs, until);
         }
       }

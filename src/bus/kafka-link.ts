@@ -11,7 +11,10 @@ import { connect as connectTcp, isIP, type Socket } from "node:net";
 import { connect as connectTls } from "node:tls";
 import type * as Kafkajs from "kafkajs";
 import type { ISocketFactoryArgs, Kafka, KafkaConfig, LogEntry, RetryOptions } from "kafkajs";
+import { messageOf } from "../core/errors.ts";
 import type { Logger } from "../core/log.ts";
+import { calmIdleConnections } from "./kafka-idle.ts";
+import type { KafkaReach } from "./kafka-reach.ts";
 
 export type Library = typeof Kafkajs;
 
@@ -23,37 +26,13 @@ export interface LinkOptions {
   readonly security: Pick<KafkaConfig, "ssl" | "sasl">;
   /** Takes the library's own lines: `libraryLog`. */
   readonly write: (entry: LogEntry) => void;
+  readonly reach: KafkaReach;
 }
 
 export async function loadLibrary(): Promise<Library> {
   const library = await import("kafkajs");
-  await calmRequestQueues();
+  await calmIdleConnections();
   return library;
-}
-
-interface RequestQueue {
-  readonly pending: readonly unknown[];
-  scheduleCheckPendingRequests: (this: RequestQueue) => void;
-}
-
-const requestQueueModule = "kafkajs/src/network/requestQueue/index.js";
-
-/**
- * Version 2.2.4 of the library asks every connection once a millisecond whether requests wait (a timer with a negative
- * delay, of which Node warns): two percent of a core for a handful of idle connections. Where none waits there is
- * nothing to ask; one that comes to wait sets the timer itself.
- */
-async function calmRequestQueues(): Promise<void> {
-  const { default: queue } = (await import(requestQueueModule)) as {
-    readonly default: { readonly prototype: RequestQueue & { isCalm?: true } };
-  };
-  const { prototype } = queue;
-  if (prototype.isCalm === true) return;
-  const schedule = prototype.scheduleCheckPendingRequests;
-  prototype.scheduleCheckPendingRequests = function () {
-    if (this.pending.length > 0) schedule.call(this);
-  };
-  prototype.isCalm = true;
 }
 
 /** For a machine that drops packets; one that refuses is noticed at once. */
@@ -68,16 +47,18 @@ export class KafkaLink {
   readonly #sockets = new Set<Socket>();
   readonly #connected = new Set<Socket>();
   readonly #beforeJoin: (() => Promise<void>) | undefined;
+  readonly #reach: KafkaReach;
   #unreachableSince: Date | undefined = new Date();
   #isCut = false;
 
   /** @param beforeJoin holds back the request to join a group until it resolves; never rejects. (2) */
   constructor(
-    { library, clientId, servers, security, write }: LinkOptions,
+    { library, clientId, servers, security, write, reach }: LinkOptions,
     retry: RetryOptions,
     beforeJoin?: () => Promise<void>,
   ) {
     this.#beforeJoin = beforeJoin;
+    this.#reach = reach;
     this.kafka = new library.Kafka({
       clientId,
       ...security,
@@ -113,12 +94,21 @@ export class KafkaLink {
     socket.setKeepAlive(true, keepAliveMs);
     if (this.#beforeJoin !== undefined) holdJoins(socket, this.#beforeJoin);
     this.#sockets.add(socket);
+    let hasAnswered = false;
+    let why = "no answer";
+    socket.once("error", (error) => (why = messageOf(error)));
+    socket.once("data", () => {
+      hasAnswered = true;
+      this.#reach.answered(socket);
+    });
     socket.once(isSecure ? "secureConnect" : "connect", () => {
       this.#connected.add(socket);
       this.#unreachableSince = undefined;
     });
     socket.once("close", () => {
       this.#sockets.delete(socket);
+      this.#reach.closed(socket);
+      if (!hasAnswered && !this.#isCut) this.#reach.refused(`${host}:${port}: ${why}`);
       if (this.#connected.delete(socket) && this.#connected.size === 0) this.#unreachableSince = new Date();
     });
     return socket;

@@ -1,16 +1,19 @@
 /**
  * Publishing on Kafka. Owns: the library's producer, retries, the breaker, and creating a topic that is not there. Does
- * not own: what is published.
+ * not own: what is published, and when a client is replaced (`kafka-clients.ts`).
  *
  * 1. The producer has a client of its own that gives up soon: consumers wait through an outage, and a publish that did
  *    the same would never tell the breaker of it.
  * 2. No failure ends the producer: the next message is tried anew.
+ * 3. A topic is seen to before the first message to it is sent, and holds no trial of the breaker meanwhile. Only brokers
+ *    that cannot be reached, or do not answer in time, count for the breaker: not what they say of one topic.
  */
 import type { Message, Producer } from "kafkajs";
 import { abortable, abortReason, sleep, within } from "../core/abort.ts";
-import { InfraUnavailableError, messageOf, type OnexError } from "../core/errors.ts";
+import { InfraTimeoutError, InfraUnavailableError, messageOf, type OnexError } from "../core/errors.ts";
 import { CircuitBreaker } from "../resilience/circuit-breaker.ts";
 import type { BusMessage } from "./bus.ts";
+import { KafkaClients } from "./kafka-clients.ts";
 import { brokerCode, kafkaError } from "./kafka-errors.ts";
 import { KafkaLink, type LinkOptions } from "./kafka-link.ts";
 import type { ResolvedKafkaOptions } from "./kafka-options.ts";
@@ -36,13 +39,20 @@ export class KafkaProducer {
   readonly #topics: KafkaTopics;
   readonly #breaker: CircuitBreaker;
   readonly #closed = new AbortController();
-  #client: Client | undefined;
+  readonly #clients: KafkaClients<Client>;
+  /** Topics that were there when they were last looked at. (3) */
+  readonly #there = new Set<string>();
   #failure: string | undefined;
 
   constructor(link: LinkOptions, options: ResolvedKafkaOptions, topics: KafkaTopics) {
     this.#link = link;
     this.#options = options;
     this.#topics = topics;
+    // One that once sent to a topic that is gone now fails for every topic.
+    this.#clients = new KafkaClients(
+      () => connect(link),
+      (thrown) => thrown instanceof NotConnected || isUnknownTopic(thrown) || !isOfKafka(thrown),
+    );
     this.#breaker = new CircuitBreaker("Kafka", {
       failureThreshold: options.circuitBreakerThreshold,
       resetSeconds: options.circuitBreakerResetSeconds,
@@ -58,10 +68,20 @@ export class KafkaProducer {
     return kind === "closed" ? this.#failure : `${this.#failure}; the circuit breaker is ${kind}`;
   }
 
-  /** Reaches a broker, in one attempt. @throws OnexError */
-  async connect(): Promise<void> {
+  /**
+   * Reaches a broker, in one attempt. One that takes longer goes on, and the next call waits for it.
+   *
+   * @throws OnexError
+   */
+  async connect(limitMs: number): Promise<void> {
     try {
-      await this.#connected().connected;
+      const connected = this.#clients.use((client) => client.connected);
+      if ((await within(connected, limitMs)) === "timeout") {
+        connected.catch(() => undefined);
+        throw new InfraTimeoutError(`no broker answered within ${limitMs / 1000} s`, {
+          facts: { operation: "reach a broker", timeout_seconds: limitMs / 1000 },
+        });
+      }
       this.#failure = undefined;
     } catch (thrown) {
       throw this.#failed(thrown, "reach a broker", this.#link.servers.join(","));
@@ -76,47 +96,60 @@ export class KafkaProducer {
    */
   async publish(topic: string, message: BusMessage): Promise<void> {
     const { publishRetries, retryBackoffBaseSeconds } = this.#options;
-    for (let attempt = 0; ; attempt += 1) {
+    for (let attempt = 0; ;) {
       this.#closed.signal.throwIfAborted();
       const permit = this.#breaker.admit();
+      const isThere = this.#there.has(topic);
+      if (!isThere) permit.release(); // (3)
       try {
-        await this.#send(topic, message);
-        permit.success();
-        this.#failure = undefined;
-        return;
+        if (isThere) {
+          await this.#send(topic, message);
+          permit.success();
+          this.#failure = undefined;
+          this.#link.reach.reached();
+          return;
+        }
+        await abortable(this.#topics.have(topic, this.#newTopic), this.#closed.signal);
+        this.#there.add(topic);
       } catch (thrown) {
         if (this.#closed.signal.aborted) {
           permit.release();
           throw abortReason(this.#closed.signal);
         }
-        const isUnknown = brokerCode(thrown) === "UNKNOWN_TOPIC_OR_PARTITION";
+        const isUnknown = isUnknownTopic(thrown);
         const error = this.#failed(thrown, `publish to ${topic}`, topic);
-        if (error.countsForBreaker && !isUnknown) permit.failure();
-        else permit.release();
-        if (isUnknown || !isOfKafka(thrown)) this.#renew();
+        if (!error.countsForBreaker || !isOutage(thrown)) permit.release();
+        else if (isThere) permit.failure();
+        else this.#countOutage();
+        if (isUnknown) this.#there.delete(topic);
         if (!error.retryable || attempt >= publishRetries) throw error;
-        if (isUnknown) await this.#topics.createOnce(topic, this.#newTopic);
+        attempt += 1;
         const backoffMs = retryBackoffBaseSeconds * 1000 * 2 ** attempt * (0.75 + Math.random() / 2);
         await sleep(isUnknown ? newTopicMs : Math.min(backoffMs, longestBackoffMs), this.#closed.signal);
       }
     }
   }
 
+  #countOutage(): void {
+    try {
+      this.#breaker.admit().failure();
+    } catch {
+      // It is open already.
+    }
+  }
+
   /** Lets what is being sent arrive, within a limit. */
   async close(): Promise<void> {
-    const client = this.#client;
-    if (client !== undefined && !this.#closed.signal.aborted)
-      await within(
-        client.producer.disconnect().catch(() => undefined),
-        disconnectMs,
-      );
+    if (!this.#closed.signal.aborted) {
+      const ended = this.#clients.open.map(({ producer }) => producer.disconnect());
+      await within(Promise.allSettled(ended), disconnectMs);
+    }
     this.destroy(new InfraUnavailableError("the event bus is closed", { retryable: false }));
   }
 
   destroy(reason: Error): void {
     this.#closed.abort(reason);
-    this.#client?.link.cut();
-    this.#client = undefined;
+    this.#clients.cut();
   }
 
   get #newTopic(): { readonly partitions?: number } {
@@ -125,55 +158,54 @@ export class KafkaProducer {
   }
 
   async #send(topic: string, { key, value, headers }: BusMessage): Promise<void> {
-    const { connected, producer } = this.#connected();
-    await abortable(connected, this.#closed.signal);
     const message: Message = {
       key,
       value: value === null ? null : Buffer.from(value.buffer, value.byteOffset, value.byteLength),
       headers: { ...headers },
     };
-    const sent = producer.send({ topic, messages: [message], acks: ackOf[this.#options.acks] });
+    const sent = this.#clients.use(async ({ connected, producer }) => {
+      await connected;
+      await producer.send({ topic, messages: [message], acks: ackOf[this.#options.acks] });
+    });
     await abortable(sent, this.#closed.signal);
   }
 
   #failed(thrown: unknown, doing: string, target: string): OnexError {
     const error = kafkaError(thrown, doing, target);
-    // An error with a broker's code came from a broker.
-    if (brokerCode(thrown) === undefined) {
+    if (isOutage(thrown)) {
       const since = new Date().toISOString();
       this.#failure ??= `no Kafka broker could be reached since ${since}: ${messageOf(thrown)}`;
+      // A broker that refuses the login is reached.
+      if (error.countsForBreaker) this.#link.reach.lost(messageOf(thrown));
     }
     return error;
   }
-
-  #connected(): Client {
-    if (this.#client !== undefined) return this.#client;
-    const { library } = this.#link;
-    const link = new KafkaLink(this.#link, impatient);
-    const producer = link.kafka.producer({
-      createPartitioner: library.Partitioners.DefaultPartitioner,
-      allowAutoTopicCreation: false,
-      retry: impatient,
-    });
-    const client: Client = { link, producer, connected: producer.connect() };
-    client.connected.catch(() => {
-      link.cut();
-      if (this.#client === client) this.#client = undefined;
-    });
-    this.#client = client;
-    return client;
-  }
-
-  /** Another client for what comes: one that once sent to a topic that is gone now fails for every topic. */
-  #renew(): void {
-    const client = this.#client;
-    this.#client = undefined;
-    client?.producer.disconnect().then(
-      () => client.link.cut(),
-      () => client.link.cut(),
-    );
-  }
 }
+
+function connect(options: LinkOptions): Client {
+  const link = new KafkaLink(options, impatient);
+  const producer = link.kafka.producer({
+    createPartitioner: options.library.Partitioners.DefaultPartitioner,
+    allowAutoTopicCreation: false,
+    retry: impatient,
+  });
+  const connected = producer.connect().catch((thrown: unknown) => {
+    throw new NotConnected(messageOf(thrown), { cause: thrown });
+  });
+  connected.catch(() => undefined);
+  return { link, producer, connected };
+}
+
+/** A client whose first attempt failed makes no other by itself. */
+class NotConnected extends Error {}
+
+const isUnknownTopic = (thrown: unknown): boolean => brokerCode(thrown) === "UNKNOWN_TOPIC_OR_PARTITION";
+
+/** An error with a broker's code came from a broker, an unavailable one is about a topic. (3) */
+const isOutage = (thrown: unknown): boolean => {
+  const code = brokerCode(thrown);
+  return code === undefined ? !(thrown instanceof InfraUnavailableError) : code === "REQUEST_TIMED_OUT";
+};
 
 const isOfKafka = (thrown: unknown): boolean =>
   thrown instanceof Error && (thrown.name.startsWith("KafkaJS") || thrown.name.startsWith("Infra"));

@@ -1,13 +1,16 @@
 /**
  * What the bus asks brokers about topics and groups. Owns: creating topics, their offsets, those a group committed, and
- * which topics are waited for. Does not own: messages.
+ * which topics are waited for. Does not own: messages, and when a client is replaced (`kafka-clients.ts`).
  *
- * 1. Everything here waits for brokers for as long as it takes, and ends when its signal aborts.
+ * 1. What takes a signal waits for brokers for as long as it takes, and ends when the signal aborts.
+ * 2. Publishers that need the same topic at once share one attempt to have it; a few topics are seen to at once.
  */
 import type { Admin, ITopicConfig } from "kafkajs";
 import { abortable, sleep, within } from "../core/abort.ts";
 import { InfraUnavailableError, OnexError, messageOf } from "../core/errors.ts";
 import type { Logger } from "../core/log.ts";
+import { Chains } from "./kafka-chains.ts";
+import { KafkaClients } from "./kafka-clients.ts";
 import { brokerCode, kafkaError } from "./kafka-errors.ts";
 import { KafkaLink, type LinkOptions } from "./kafka-link.ts";
 
@@ -25,28 +28,34 @@ export interface Bounds {
 
 const unknownTopic = "UNKNOWN_TOPIC_OR_PARTITION";
 
-type Presence = { readonly kind: "there" } | { readonly kind: "absent"; readonly why: string };
-
 /** Of the pause after a failed attempt; it doubles, from the first value to the second. */
 const firstPauseMs = 100;
 const longestPauseMs = 2000;
 /** For the broker to elect the leaders of a new topic. */
 const creationMs = 10_000;
+const creationPollMs = 50;
+/** (2) */
+const concurrentTopics = 8;
 /** The line about what is waited for is repeated after so many attempts, about once a minute. */
 const attemptsPerLine = 30;
 
 export class KafkaTopics {
-  readonly #options: LinkOptions;
   readonly #log: Logger;
   readonly #waiting = new Map<string, string>();
   /** The reasons that were logged, by topic. */
   readonly #told = new Map<string, string>();
-  #client: { readonly link: KafkaLink; readonly admin: Promise<Admin> } | undefined;
+  readonly #clients: KafkaClients<{ readonly link: KafkaLink; readonly admin: Promise<Admin> }>;
+  readonly #having = new Map<string, Promise<void>>();
+  readonly #turns = new Chains<() => Promise<void>>(concurrentTopics, (work) => work());
   #isClosed = false;
 
   constructor(options: LinkOptions, log: Logger) {
-    this.#options = options;
     this.#log = log;
+    // A client that failed once keeps what it knew then: a topic that is gone makes all its later questions fail.
+    this.#clients = new KafkaClients(
+      () => connect(options),
+      () => true,
+    );
   }
 
   /** What is waited for, and why: topics by name, the brokers as `brokers`. */
@@ -57,27 +66,35 @@ export class KafkaTopics {
   /** Resolves when the topic is there; creates it where that is allowed. */
   async ensure(topic: string, create: NewTopic, signal: AbortSignal): Promise<void> {
     await this.#persist(topic, signal, async (admin) => {
-      const presence = await presenceOf(admin, topic);
-      if (presence.kind === "there") return;
+      if (await isThere(admin, topic)) return;
       const refusal = await createTopic(admin, topic, create);
       if (refusal !== undefined) throw new Absent(`topic ${topic} does not exist and ${refusal}`);
       this.#log.info({ topic, ...create }, `Topic ${topic} was created`);
     });
   }
 
-  /** Creates the topic if it is absent, in one attempt. @throws OnexError where it is not there afterwards */
-  async createOnce(topic: string, create: NewTopic): Promise<void> {
+  /** Creates the topic if it is absent, in one attempt. @throws OnexError where it is not there afterwards. (2) */
+  have(topic: string, create: NewTopic): Promise<void> {
+    const known = this.#having.get(topic);
+    if (known !== undefined) return known;
+    const { promise, resolve, reject } = Promise.withResolvers<undefined>();
+    const having = promise.finally(() => this.#having.delete(topic));
+    this.#having.set(topic, having);
+    this.#turns.add(() => this.#have(topic, create).then(() => resolve(undefined), reject), undefined);
+    return having;
+  }
+
+  async #have(topic: string, create: NewTopic): Promise<void> {
     try {
-      const admin = await this.#admin();
-      if ((await presenceOf(admin, topic)).kind === "there") return;
-      const refusal = await createTopic(admin, topic, create);
+      const refusal = await this.#ask(async (admin) =>
+        (await isThere(admin, topic)) ? undefined : await createTopic(admin, topic, create),
+      );
       if (refusal === undefined) return;
       throw new InfraUnavailableError(`topic ${topic} does not exist and ${refusal}; create it`, {
         retryable: false,
         facts: { transport: "kafka", target: topic },
       });
     } catch (thrown) {
-      this.#forget();
       throw kafkaError(thrown, `create topic ${topic}`, topic);
     }
   }
@@ -85,10 +102,9 @@ export class KafkaTopics {
   /** None where the topic is absent. One attempt. @throws what the library throws where no broker is reached */
   async partitions(topic: string): Promise<number[]> {
     try {
-      const { topics } = await (await this.#admin()).fetchTopicMetadata({ topics: [topic] });
+      const { topics } = await this.#ask((admin) => admin.fetchTopicMetadata({ topics: [topic] }));
       return topics.flatMap(({ partitions }) => partitions.map(({ partitionId }) => partitionId));
     } catch (thrown) {
-      this.#forget();
       if (brokerCode(thrown) === unknownTopic) return [];
       throw thrown;
     }
@@ -115,21 +131,19 @@ export class KafkaTopics {
 
   /** One attempt; a group that stays behind is removed by the brokers in time. Never rejects. */
   async deleteGroup(group: string, limitMs: number): Promise<void> {
-    const deleted = (async () => await (await this.#admin()).deleteGroups([group]))();
-    const outcome = await within(
+    const deleted = this.#ask((admin) => admin.deleteGroups([group]));
+    await within(
       deleted.catch((thrown: unknown) => {
         this.#log.debug({ group, err: thrown }, `Group ${group} was not deleted: ${messageOf(thrown)}`);
-        this.#forget();
       }),
       limitMs,
     );
-    if (outcome === "timeout") this.#forget();
   }
 
-  /** Closes the connection at once. */
+  /** Closes connections at once. */
   close(): void {
     this.#isClosed = true;
-    this.#forget();
+    this.#clients.cut();
   }
 
   /** (1) */
@@ -137,13 +151,12 @@ export class KafkaTopics {
     for (let attempt = 0; ; attempt += 1) {
       signal.throwIfAborted();
       try {
-        const answer = await abortable((async () => await ask(await this.#admin()))(), signal);
+        const answer = await abortable(this.#ask(ask), signal);
         this.#waiting.delete(topic);
         if (this.#told.delete(topic)) this.#log.info({ topic }, `Topic ${topic} is there`);
         return answer;
       } catch (thrown) {
         if (signal.aborted) throw thrown;
-        this.#forget();
         this.#wait(topic, reasonOf(thrown, topic), attempt);
         const pauseMs = Math.min(firstPauseMs * 2 ** attempt, longestPauseMs) * (0.75 + Math.random() / 2);
         await sleep(pauseMs, signal).finally(() => signal.aborted && this.#waiting.delete(topic));
@@ -160,23 +173,18 @@ export class KafkaTopics {
     this.#log.warn({ topic }, `Waiting for Kafka: ${reason}`);
   }
 
-  async #admin(): Promise<Admin> {
+  async #ask<T>(question: (admin: Admin) => Promise<T>): Promise<T> {
     if (this.#isClosed) throw new Error("the event bus is closed");
-    if (this.#client === undefined) {
-      const link = new KafkaLink(this.#options, { retries: 1, initialRetryTime: 100 });
-      const admin = link.kafka.admin();
-      const connected = admin.connect().then(() => admin);
-      connected.catch(() => undefined);
-      this.#client = { link, admin: connected };
-    }
-    return await this.#client.admin;
+    return await this.#clients.use(async ({ admin }) => await question(await admin));
   }
+}
 
-  /** A client that failed once keeps what it knew then: a topic that is gone makes all its later questions fail. */
-  #forget(): void {
-    this.#client?.link.cut();
-    this.#client = undefined;
-  }
+function connect(options: LinkOptions): { readonly link: KafkaLink; readonly admin: Promise<Admin> } {
+  const link = new KafkaLink(options, { retries: 1, initialRetryTime: 100 });
+  const admin = link.kafka.admin();
+  const connected = admin.connect().then(() => admin);
+  connected.catch(() => undefined);
+  return { link, admin: connected };
 }
 
 class Absent extends Error {}
@@ -187,13 +195,13 @@ function reasonOf(thrown: unknown, topic: string): string {
   return `its brokers are not reached: ${messageOf(thrown)}`;
 }
 
-async function presenceOf(admin: Admin, topic: string): Promise<Presence> {
+async function isThere(admin: Admin, topic: string): Promise<boolean> {
   try {
     await admin.fetchTopicMetadata({ topics: [topic] });
-    return { kind: "there" };
+    return true;
   } catch (thrown) {
     if (brokerCode(thrown) !== unknownTopic) throw thrown;
-    return { kind: "absent", why: messageOf(thrown) };
+    return false;
   }
 }
 
@@ -209,11 +217,27 @@ async function createTopic(
     ...(compacted === true && { configEntries: [{ name: "cleanup.policy", value: "compact" }] }),
   };
   try {
-    await admin.createTopics({ topics: [config], timeout: creationMs, waitForLeaders: true });
-    return undefined;
+    // The library, waiting for leaders, would take a broker that has not heard of the topic yet for a refusal.
+    await admin.createTopics({ topics: [config], timeout: creationMs, waitForLeaders: false });
   } catch (thrown) {
     const code = brokerCode(thrown);
     if (code === undefined) throw thrown;
     return `may not be created (${code})`;
   }
+  const until = performance.now() + creationMs;
+  while (performance.now() < until) {
+    try {
+      if (await isThere(admin, topic)) return undefined;
+    } catch (thrown) {
+      if (brokerCode(thrown) !== "LEADER_NOT_AVAILABLE") throw thrown;
+    }
+    await sleep(creationPollMs);
+  }
+  throw new InfraUnavailableError(
+    `topic ${topic} has no leaders ${creationMs / 1000} s after it was created`,
+    {
+      retryable: true,
+      facts: { transport: "kafka", target: topic },
+    },
+  );
 }

@@ -8,6 +8,7 @@
  */
 import { sleep } from "../core/abort.ts";
 import {
+  InfraAuthenticationError,
   InfraUnavailableError,
   ProtocolConfigurationError,
   RuntimeHostError,
@@ -40,6 +41,7 @@ import {
   type ResolvedKafkaOptions,
 } from "./kafka-options.ts";
 import { KafkaProducer } from "./kafka-producer.ts";
+import { KafkaReach } from "./kafka-reach.ts";
 import { KafkaTopics } from "./kafka-topics.ts";
 
 export type { KafkaBusOptions, KafkaSasl, KafkaTls, SaslMechanism } from "./kafka-options.ts";
@@ -59,11 +61,14 @@ type State =
 
 /** Between attempts to reach a broker for the first time. */
 const reconnectMs = 2000;
+/** For brokers that take connections and say nothing; the attempt goes on behind it. */
+const connectMs = 3000;
 
 export class KafkaBus implements EventBus, EventLog {
   readonly redelivers = true;
   readonly #options: ResolvedKafkaOptions;
   readonly #log: Logger;
+  readonly #reach: KafkaReach;
   readonly #abort = new AbortController();
   readonly #subscriptions = new Set<KafkaSubscription>();
   readonly #followers = new Set<Follower>();
@@ -73,11 +78,22 @@ export class KafkaBus implements EventBus, EventLog {
   constructor(options: KafkaBusOptions) {
     this.#options = resolveKafkaOptions(options);
     this.#log = this.#options.log;
+    this.#reach = new KafkaReach(this.#log);
   }
 
-  /** Resolves also where no broker is reached: that is told by `health`, and tried on. (2) */
+  /**
+   * Resolves also where no broker is reached: that is told by `health`, and tried on. One that failed may be repeated. (2)
+   *
+   * @throws ProtocolConfigurationError where a certificate's file cannot be read
+   */
   async start(): Promise<void> {
-    if (this.#state.kind === "new") this.#state = { kind: "starting", done: this.#start() };
+    if (this.#state.kind === "new") {
+      const starting: State = { kind: "starting", done: this.#start() };
+      this.#state = starting;
+      starting.done.catch(() => {
+        if (this.#state === starting) this.#state = { kind: "new" };
+      });
+    }
     if (this.#state.kind === "starting") await this.#state.done;
     else if (this.#state.kind !== "started") throw closedError();
   }
@@ -192,6 +208,7 @@ export class KafkaBus implements EventBus, EventLog {
   async destroy(reason: Error): Promise<void> {
     const state = this.#state;
     this.#state = { kind: "closed" };
+    this.#reach.close();
     this.#abort.abort(reason);
     if ("parts" in state) state.parts.producer.destroy(reason);
     const open = [...this.#subscriptions, ...this.#followers];
@@ -209,14 +226,16 @@ export class KafkaBus implements EventBus, EventLog {
       servers: options.bootstrapServers,
       security: await securityOf(options),
       write: libraryLog(this.#log),
+      reach: this.#reach,
     };
     const topics = new KafkaTopics(link, this.#log);
     const producer = new KafkaProducer(link, options, topics);
     try {
-      await producer.connect();
+      await producer.connect(connectMs);
     } catch (thrown) {
-      this.#log.warn({}, `Kafka is not reached yet and is tried on: ${messageOf(thrown)}`);
-      void this.#reach(producer);
+      if (thrown instanceof InfraAuthenticationError)
+        this.#log.warn({}, `Kafka refuses the login and is tried on: ${thrown.message}`);
+      void this.#tryOn(producer);
     }
     if (this.#abort.signal.aborted) {
       producer.destroy(closedError());
@@ -226,7 +245,7 @@ export class KafkaBus implements EventBus, EventLog {
   }
 
   /** (3) */
-  async #reach(producer: KafkaProducer): Promise<void> {
+  async #tryOn(producer: KafkaProducer): Promise<void> {
     const { signal } = this.#abort;
     for (;;) {
       try {
@@ -235,8 +254,8 @@ export class KafkaBus implements EventBus, EventLog {
         return;
       }
       try {
-        await producer.connect();
-        this.#log.info({}, "Kafka is reached");
+        await producer.connect(connectMs);
+        this.#reach.reached();
         return;
       } catch (thrown) {
         this.#log.debug({ err: thrown }, `Kafka is not reached yet: ${messageOf(thrown)}`);
@@ -246,6 +265,7 @@ export class KafkaBus implements EventBus, EventLog {
 
   async #close({ producer, topics }: Parts): Promise<void> {
     const starting = closedError();
+    this.#reach.close();
     // What still waits for brokers gives up; what runs is waited for.
     const following = [...this.#followers].map((follower) => follower.close());
     const subscribed = [...this.#subscriptions].map((subscription) => subscription.stop());

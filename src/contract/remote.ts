@@ -5,6 +5,7 @@
  * 1. Its text is never expanded: `${HOME}` stays what it is.
  * 2. It names neither code nor files of this machine, nor servers: instances come from Consul.
  * 3. What it does not say is absent: the defaults are the catalog's.
+ * 4. A text that would cost the parser seconds or hundreds of megabytes is refused before: anyone may have written it.
  */
 import type { JsonObject, JsonValue } from "../core/json.ts";
 import { isObject, typeName } from "../core/json.ts";
@@ -55,6 +56,8 @@ export type RemoteReading =
  * @param bytes UTF-8
  */
 export function readRemoteContract(bytes: Uint8Array): RemoteReading {
+  const excess = excessOf(bytes);
+  if (excess !== undefined) return { ok: false, reason: excess };
   const parsed = parseYaml(bytes);
   if (!parsed.ok) return { ok: false, reason: parsed.problem };
   if (!isObject(parsed.data)) {
@@ -82,6 +85,39 @@ export function readRemoteContract(bytes: Uint8Array): RemoteReading {
     ...(execution !== undefined && { execution }),
   };
   return { ok: true, definition, notes };
+}
+
+/** Twice what Consul stores under a key. */
+const maxBytes = 1024 * 1024;
+/** Far above any contract's: those in texts count too, where they need no partner. */
+const maxUnpaired = 1000;
+/** `- - - -` at the start of a line: each is a level. */
+const maxMarks = 200;
+
+/** `-`, `?` and `:`. */
+const listMarks: ReadonlySet<number> = new Set([0x2d, 0x3f, 0x3a]);
+const isBlank = (byte: number | undefined): boolean => byte === 0x20 || byte === 0x09;
+
+/** What is too much of it, found in one cheap pass over the bytes. (4) */
+function excessOf(bytes: Uint8Array): string | undefined {
+  if (bytes.length > maxBytes) return `it has ${bytes.length} bytes, at most ${maxBytes} are read`;
+  let depth = 0;
+  let marks = 0;
+  let isAtStart = true;
+  for (const [at, byte] of bytes.entries()) {
+    if (byte === 0x5b || byte === 0x7b) depth += 1;
+    else if (byte === 0x5d || byte === 0x7d) depth -= 1;
+    if (Math.abs(depth) > maxUnpaired) return `more than ${maxUnpaired} of its brackets have no partner`;
+    if (byte === 0x0a) {
+      isAtStart = true;
+      marks = 0;
+    } else if (isAtStart && !isBlank(byte)) {
+      isAtStart = listMarks.has(byte) && isBlank(bytes[at + 1]);
+      if (isAtStart) marks += 1;
+    }
+    if (marks > maxMarks) return `a line of it begins with more than ${maxMarks} marks of a list`;
+  }
+  return undefined;
 }
 
 const refused = (problems: readonly Problem[]): RemoteReading => ({

@@ -1,25 +1,52 @@
 /**
  * Consul's answers as far as they are used, each parsed once. Unknown members are left alone. Pure.
  *
- * Two of them list thousands of services: those are looked through by hand, which takes a twentieth of the time.
+ * 1. Two of them list thousands of services: those are looked through by hand, which takes a twentieth of the time.
+ * 2. The first thing that is wrong ends the look: a list of all that is wrong with millions of rows would fill the memory.
  */
 import { z } from "zod";
 import { isObject } from "../core/json.ts";
 
+const isTexts = (value: unknown): boolean =>
+  Array.isArray(value) && value.every((item) => typeof item === "string");
+
 const texts = z
-  .array(z.string())
+  .custom<readonly string[]>(isTexts, "expected a list of texts")
   .nullish()
   .transform((list) => list ?? []);
 const index = z.int().min(0);
+const meta = z
+  .custom<Readonly<Record<string, string>>>(
+    (value) => isObject(value) && Object.values(value).every((item) => typeof item === "string"),
+    "expected keys with texts",
+  )
+  .nullish()
+  .transform((given) => given ?? {});
+
+/** A list of these. (2) */
+function rows<T>(row: z.ZodType<T>): z.ZodType<readonly T[]> {
+  return z
+    .custom<readonly unknown[]>(Array.isArray, "expected a list")
+    .transform((list, context): readonly T[] => {
+      const read: T[] = [];
+      for (const [at, item] of list.entries()) {
+        const parsed = row.safeParse(item);
+        if (!parsed.success) {
+          const [issue] = parsed.error.issues;
+          context.addIssue({ code: "custom", message: issue?.message, path: [at, ...(issue?.path ?? [])] });
+          return z.NEVER;
+        }
+        read.push(parsed.data);
+      }
+      return read;
+    });
+}
 
 /** Names with the tags of all their instances. */
 export const servicesAnswer = z.custom<Readonly<Record<string, readonly string[]>>>(
   (value) => isObject(value) && Object.values(value).every(isTexts),
   "expected names with lists of tags",
 );
-
-const isTexts = (value: unknown): boolean =>
-  Array.isArray(value) && value.every((item) => typeof item === "string");
 
 const check = z.object({
   Node: z.string(),
@@ -34,9 +61,9 @@ const check = z.object({
   ModifyIndex: index.default(0),
 });
 
-export const checksAnswer = z.array(check);
+export const checksAnswer = rows(check);
 
-export const instancesAnswer = z.array(
+export const instancesAnswer = rows(
   z.object({
     Node: z.object({ Node: z.string(), Address: z.string().default(""), ModifyIndex: index.default(0) }),
     Service: z.object({
@@ -47,10 +74,7 @@ export const instancesAnswer = z.array(
       Tags: texts,
       Address: z.string().default(""),
       Port: z.int().default(0),
-      Meta: z
-        .record(z.string(), z.string())
-        .nullish()
-        .transform((meta) => meta ?? {}),
+      Meta: meta,
       Weights: z.object({ Passing: z.number() }).nullish(),
       ModifyIndex: index,
     }),
@@ -58,7 +82,7 @@ export const instancesAnswer = z.array(
   }),
 );
 
-export const nodesAnswer = z.array(
+export const nodesAnswer = rows(
   z.object({ Node: z.string(), Address: z.string().default(""), ModifyIndex: index.default(0) }),
 );
 
@@ -86,37 +110,32 @@ const isNodeService = (value: unknown): boolean =>
 
 /** What is registered at the agent itself. */
 export const agentServicesAnswer = z
-  .record(
-    z.string(),
-    z.object({
-      ID: z.string(),
-      Service: z.string(),
-      Tags: texts,
-      Meta: z
-        .record(z.string(), z.string())
-        .nullish()
-        .transform((meta) => meta ?? {}),
-    }),
-  )
-  .transform((services) => Object.values(services));
+  .custom<Readonly<Record<string, unknown>>>(isObject, "expected services by their id")
+  .transform((services): unknown => Object.values(services))
+  .pipe(rows(z.object({ ID: z.string(), Service: z.string(), Tags: texts, Meta: meta })));
 
-/** The package decodes the values; of a key that is not there nothing is left. */
-export const keysAnswer = z
-  .array(
-    z.object({
+/** Keys; undefined where there is none. */
+export const keysAnswer = rows(
+  z
+    .object({
       Key: z.string(),
-      Value: z.instanceof(Uint8Array).nullable(),
+      /** Null: it is empty. */
+      Value: z.string().refine(isBase64, "expected Base64").nullable(),
       ModifyIndex: index,
-    }),
-  )
-  .optional()
-  .transform((rows) =>
-    (rows ?? []).map(({ Key, Value, ModifyIndex }): ConsulKey => ({
+    })
+    .transform(({ Key, Value, ModifyIndex }): ConsulKey => ({
       key: Key,
-      value: Value ?? new Uint8Array(),
+      value: Buffer.from(Value ?? "", "base64"),
       modifyIndex: ModifyIndex,
     })),
-  );
+)
+  .optional()
+  .transform((keys) => keys ?? []);
+
+/** Node leaves out what is no Base64; a regular expression would exhaust the stack. */
+function isBase64(text: string): boolean {
+  return text.length % 4 === 0 && Buffer.from(text, "base64").length === Buffer.byteLength(text, "base64");
+}
 
 export interface ConsulKey {
   readonly key: string;

@@ -37,7 +37,13 @@ import {
   servicesAnswer,
 } from "./consul-answers.ts";
 
-import { type ConsulOptions, type OpenPackage, type Package, packageOpener } from "./consul-package.ts";
+import {
+  AnswerTooLargeError,
+  type ConsulOptions,
+  type OpenPackage,
+  type Package,
+  packageOpener,
+} from "./consul-package.ts";
 
 export type { ConsulKey } from "./consul-answers.ts";
 export type { ConsulOptions } from "./consul-package.ts";
@@ -130,8 +136,6 @@ export async function openConsul(options: ConsulOptions): Promise<ConsulClient> 
   return new Client(options, open(options.maxSockets ?? defaultMaxSockets), open(maxWaitingSockets));
 }
 
-type PackageResponse = http.IncomingMessage & { readonly body?: unknown };
-
 class Client implements ConsulClient {
   readonly address: string;
   readonly #reading: OpenPackage;
@@ -185,7 +189,7 @@ class Client implements ConsulClient {
 
   keys(prefix: string, read: ConsulRead = {}): Promise<ConsulAnswer<readonly ConsulKey[]>> {
     return this.#read(`kv/${prefix}`, keysAnswer, read, ({ kv }, options) =>
-      kv.get({ ...options, key: prefix, recurse: true, buffer: true }),
+      kv.get({ ...options, key: prefix, recurse: true }),
     );
   }
 
@@ -195,10 +199,9 @@ class Client implements ConsulClient {
 
   async readKey(key: string, signal?: AbortSignal): Promise<ConsulKey | undefined> {
     const read = signal === undefined ? {} : { signal };
-    const { data } = await this.#read(`kv/${key}`, keysAnswer, read, async ({ kv }, options) => {
-      const [answer, row] = (await kv.get({ ...options, key, buffer: true })) as [unknown, unknown];
-      return row === undefined ? [answer] : [answer, [row]];
-    });
+    const { data } = await this.#read(`kv/${key}`, keysAnswer, read, ({ kv }, options) =>
+      kv.get({ ...options, key }),
+    );
     return data[0];
   }
 
@@ -300,10 +303,13 @@ class Client implements ConsulClient {
     signal?.addEventListener("abort", cancel, { once: true });
     try {
       const result = await run(client, { ctx: context, timeout: limitMs });
-      const [response, data] = result as [PackageResponse, unknown];
-      // To the package an answer that is no list of keys is a list without keys; what was said is in the response.
-      const body = data ?? (response.statusCode === 404 ? undefined : (response.body ?? null));
-      return { headers: response.headers, body };
+      const [response, body] = result as [http.IncomingMessage, unknown];
+      // A page's bytes are no JSON, neither is nothing at all.
+      const isJson = body !== undefined && !(body instanceof Uint8Array);
+      return {
+        headers: response.headers,
+        body: response.statusCode === 404 ? undefined : isJson ? body : "",
+      };
     } catch (error) {
       throwIfAborted(signal);
       this.#mustBeOpen();
@@ -341,7 +347,7 @@ class Client implements ConsulClient {
       const text = `Consul at ${this.address} did not answer ${operation} within ${seconds} s`;
       return new InfraTimeoutError(text, { cause, facts: { ...facts, timeout_seconds: seconds } });
     }
-    if (isObject(error) && error.isCodec === true)
+    if (error instanceof AnswerTooLargeError || (isObject(error) && error.isCodec === true))
       return this.#misunderstood(operation, `: ${messageOf(error)}`);
     const text = `Consul at ${this.address} cannot be reached: ${messageOf(error)} (${operation})`;
     return new InfraConnectionError(text, { cause, facts });

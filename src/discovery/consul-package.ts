@@ -1,6 +1,9 @@
 /**
- * The `consul` package, as it is used: opened on first use, with sockets of our own, and with one fault mended. Does not
- * own: requests (`consul-client.ts`).
+ * The `consul` package, as it is used: opened on first use, with sockets of our own, and with its faults mended. Does not
+ * own: requests (`consul-client.ts`), or what an answer means.
+ *
+ * 1. An answer is handed on as it came: the package's own reading of one throws where nobody can catch it.
+ * 2. An answer ends: cut off, or at `maxAnswerBytes`, it is an error of its request.
  */
 import { readFile } from "node:fs/promises";
 import http from "node:http";
@@ -35,12 +38,20 @@ export interface Package {
     readonly service: { list: Method; register: Method; deregister: Method };
     readonly check: { pass: Method };
   };
-  _ext(event: "onRequest", run: (request: PackageRequest, next: () => void) => void): void;
+  _ext(event: "onRequest" | "onResponse", run: (request: PackageRequest, next: Next) => void): void;
 }
 
 interface PackageRequest {
   transport: { request(options: https.RequestOptions): http.ClientRequest };
+  readonly res?: { readonly body?: unknown };
+  readonly err?: unknown;
 }
+
+/** Goes on; with `false` it is the end, and the request's promise resolves to the last value. */
+type Next = (stop?: false, none?: undefined, value?: unknown) => void;
+
+/** An answer that goes on past every answer of Consul's. */
+export class AnswerTooLargeError extends Error {}
 
 export interface OpenPackage {
   readonly client: Package;
@@ -72,13 +83,16 @@ export async function packageOpener(options: ConsulOptions): Promise<(maxSockets
         ...(options.datacenter !== undefined && { dc: options.datacenter }),
       },
     }) as unknown as Package;
-    client._ext("onRequest", endWithAnswer);
+    client._ext("onRequest", endAnswers);
+    client._ext("onResponse", handOn);
     return { client, agent };
   };
 }
 
 /** A peer that is gone without a word is noticed after this and ten probes, one a second. */
 const keepAliveMs = 5000;
+/** Far above Consul's largest: the list of 5,000 services takes 0.5 MB, and 1,000 contracts of 40 kB take 54 MB. */
+const maxAnswerBytes = 64 * 1024 * 1024;
 
 async function readCa(path: string): Promise<string> {
   try {
@@ -88,14 +102,28 @@ async function readCa(path: string): Promise<string> {
   }
 }
 
-/** The package waits for ever for the rest of an answer that is cut off: this makes it an error of the request. */
-function endWithAnswer(request: PackageRequest, next: () => void): void {
+/** (1) Failures are left to the package: it hangs the response on them. */
+function handOn({ err, res }: PackageRequest, next: Next): void {
+  if (err === undefined && res !== undefined) next(false, undefined, [res, res.body]);
+  else next();
+}
+
+/** The package waits for ever for the rest of an answer that is cut off, and keeps all of one without an end. (2) */
+function endAnswers(request: PackageRequest, next: Next): void {
   const { transport } = request;
   request.transport = {
     request(options) {
       const outgoing = transport.request(options);
       outgoing.once("response", (answer) => {
         answer.once("aborted", () => outgoing.emit("error", new Error("the answer was cut off")));
+        let bytes = 0;
+        answer.on("data", (chunk: Buffer) => {
+          bytes += chunk.length;
+          if (bytes <= maxAnswerBytes) return;
+          outgoing.emit("error", new AnswerTooLargeError(`it is larger than ${maxAnswerBytes} bytes`));
+          answer.removeAllListeners("data");
+          answer.destroy();
+        });
       });
       return outgoing;
     },

@@ -54,6 +54,8 @@ export class ConsulState {
   readonly #marks = new Map<string, Map<string, Mark>>();
   /** By service: the index of each failing check that its rows were read with. */
   readonly #failing = new Map<string, ReadonlyMap<string, number>>();
+  /** Contracts below the prefix that an answer left out which does not show all there is. */
+  #doubtful: ReadonlySet<string> = new Set();
   #reads = 0;
   #era = 0;
 
@@ -87,19 +89,24 @@ export class ConsulState {
     return { put, remove };
   }
 
-  /** Takes all contracts below the prefix. */
-  putContracts(keys: readonly ConsulKey[]): ConsulChange {
+  /**
+   * Takes the contracts below the prefix.
+   *
+   * @param isFiltered there may be more of them: one that is known and not shown stays, until it is looked up by its key
+   */
+  putContracts(keys: readonly ConsulKey[], isFiltered = false): ConsulChange {
     const present = new Map(keys.map(({ key, value }) => [key, value]));
     const absent = [...this.contracts.keys()].filter(
       (key) => key.startsWith(nodeContractPrefix) && !present.has(key),
     );
     const changed = new Set<string>();
-    for (const key of absent) if (this.contracts.put(key, undefined)) changed.add(key);
+    this.#doubtful = new Set(isFiltered ? absent : []);
+    if (!isFiltered) for (const key of absent) if (this.contracts.put(key, undefined)) changed.add(key);
     for (const [key, bytes] of present) if (this.contracts.put(key, bytes)) changed.add(key);
     return this.#refoldUsers(changed);
   }
 
-  /** Takes one contract that lies elsewhere. */
+  /** Takes one contract that was looked up by its key. */
   putContract(key: string, found: ConsulKey | undefined): ConsulChange {
     return this.contracts.put(key, found?.value) ? this.#refoldUsers(new Set([key])) : none;
   }
@@ -117,9 +124,9 @@ export class ConsulState {
     return new Set([...(this.#marks.get(node)?.values() ?? [])].map(({ service }) => service));
   }
 
-  /** Contracts that instances name and that do not lie below the prefix. */
-  outsideKeys(): ReadonlySet<string> {
-    const keys = new Set<string>();
+  /** Contracts that are looked up by their key: those that instances name outside the prefix, and those in doubt. */
+  singleKeys(): ReadonlySet<string> {
+    const keys = new Set([...this.#doubtful].filter((key) => this.contracts.has(key)));
     for (const { outside } of this.#services.values()) for (const key of outside) keys.add(key);
     return keys;
   }

@@ -17,11 +17,11 @@ import { enabledTag } from "./tags.ts";
 export interface SweepOptions {
   readonly client: ConsulClient;
   readonly state: ConsulState;
-  /** Names of all tagged services. */
+  /** Names of all services that are tagged or known. */
   readonly names: () => readonly string[];
   /** Reads these services; resolves when that is done. */
   readonly read: (names: Iterable<string>) => Promise<void>;
-  /** Reads a contract outside the prefix. */
+  /** Looks a contract up by its key. */
   readonly readContract: (key: string) => Promise<void>;
   readonly onFailure: (error: unknown) => void;
   readonly onSuccess: () => void;
@@ -101,8 +101,8 @@ export class ConsulSweep {
     const names = allNames();
     if (names.length === 0) return;
     const nodes = await visibleNodes(client, signal);
-    // Nothing wakes the source for a key outside the prefix.
-    await inParallel(state.outsideKeys(), readContract);
+    // No waiting query shows these.
+    await inParallel(state.singleKeys(), readContract);
     if (nodes.length > names.length * nodesPerService) {
       await read(names);
       return;

@@ -4,8 +4,11 @@
  *
  * 1. An index that goes backwards, and every failure, makes the next query one that does not wait: an agent that has
  *    counted anew would keep an old index waiting until its time is over.
- * 2. An index of 0 is asked for as 1: Consul does not wait at 0.
- * 3. A peer that answers at once again and again without news is asked ever more slowly.
+ * 2. An index of 0, and none, is asked for as 1: Consul does not wait at 0. Whether such an answer is news nobody can
+ *    tell: it is taken for some.
+ * 3. A peer that answers at once again and again with an index that has not grown is asked ever more slowly, until it
+ *    has waited or its index grows. One whose index grows with every question is asked
+ *    twenty times a second at most.
  * 4. It goes on until it is aborted, whatever happens.
  */
 import { sleep } from "../core/abort.ts";
@@ -15,8 +18,12 @@ export interface FollowOptions<T> {
   readonly ask: (read: ConsulRead) => Promise<ConsulAnswer<T>>;
   /** Not called for an answer without news. */
   readonly onAnswer: (data: T, news: News) => void;
-  /** Consul has answered, with or without news. */
-  readonly onReached: () => void;
+  /**
+   * Consul has answered, with or without news.
+   *
+   * @param hasIndex false: without an index, so that nothing can be waited for
+   */
+  readonly onReached: (hasIndex: boolean) => void;
   readonly onFailure: (error: unknown) => void;
   readonly signal: AbortSignal;
   /** 0..1. Default Math.random. */
@@ -38,6 +45,10 @@ const firstBackoffMs = 100;
 const maxBackoffMs = 2000;
 /** An answer without news before this share of its wait was no wait. */
 const shortWait = 0.5;
+/** Milliseconds: an answer within them was there before the question. */
+const atOnceMs = 100;
+/** Answers with news, each of them at once, before they are asked for more slowly: a burst of registrations is shorter. */
+const burst = 32;
 
 /** Milliseconds before the attempt after `failures` failures in a row: exponential, the upper half of it at random. */
 export function backoffMs(failures: number, random: () => number = Math.random): number {
@@ -56,20 +67,29 @@ export async function follow<T>(options: FollowOptions<T>): Promise<void> {
   /** The highest that was answered and has not been taken back. */
   let known = 0;
   let failures = 0;
+  /** Answers that came too soon without a higher index, since one that was waited for or had a higher one. */
   let idle = 0;
+  /** Answers that came at once, in a row. */
+  let quick = 0;
   while (!signal.aborted) {
     const seconds = waitSeconds - random() * jitterSeconds;
     const startedAt = performance.now();
     try {
       const answer = await options.ask({ signal, ...(index > 0 && { wait: { index, seconds } }) });
-      const isReset = answer.index < known;
-      const isNews = index === 0 || answer.index !== index;
-      const isShort = performance.now() - startedAt < seconds * 1000 * shortWait;
+      const hasIndex = answer.index > 0;
+      const answered = Math.max(1, answer.index); // (2)
+      const isReset = answered < known;
+      const isNews = index === 0 || answered !== index || !hasIndex;
+      const tookMs = performance.now() - startedAt;
+      const isShort = tookMs < seconds * 1000 * shortWait;
       failures = 0;
-      options.onReached();
+      options.onReached(hasIndex);
       if (isNews) options.onAnswer(answer.data, { isReset, isFiltered: answer.isFiltered });
-      idle = isReset || (!isNews && isShort) ? idle + 1 : 0;
-      index = nextIndex(known, answer.index);
+      quick = tookMs < atOnceMs ? quick + 1 : 0;
+      if (!isShort) idle = 0;
+      else if (!hasIndex || isReset || !isNews) idle += 1;
+      else if (index > 0) idle = 0;
+      index = nextIndex(known, answered);
       known = index;
     } catch (error) {
       if (isAborted(signal)) return;
@@ -78,7 +98,7 @@ export async function follow<T>(options: FollowOptions<T>): Promise<void> {
       index = 0; // (1)
     }
     // The first reset is followed by a fresh look at once. (3)
-    const wait = failures > 0 ? failures : idle > 1 ? idle : 0;
+    const wait = failures > 0 ? failures : idle > 1 ? idle : quick > burst ? 1 : 0;
     if (wait > 0) await sleep(backoffMs(wait, random), signal).catch(() => undefined);
   }
 }

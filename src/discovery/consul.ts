@@ -7,7 +7,7 @@
  * 2. Only `health/service/<name>` says what an instance is: the other answers say what to read.
  * 3. What cannot be reached is not gone: records leave only by an answer in which they are not.
  * 4. No node at all is no answer but a refusal: a Consul that may be read shows at least its own. So what a token has
- *    lost sight of is not gone.
+ *    lost sight of is not gone, neither are a service and a contract of which Consul says that it hides them.
  * 5. After `close` nothing is applied.
  */
 import { type Clock, monotonicClock } from "../core/clock.ts";
@@ -77,6 +77,8 @@ export class ConsulSource implements ToolSource {
   readonly #missing = new Set<AnswerName>(answers);
   #state: State = { kind: "new" };
   #currentAt: number;
+  /** Contracts that could not be looked up by their key. */
+  readonly #refused = new Set<string>();
   /** Tags of each service that has a tagged instance. */
   #tagged: ReadonlyMap<string, readonly string[]> = new Map();
 
@@ -113,7 +115,7 @@ export class ConsulSource implements ToolSource {
     const sweep = new ConsulSweep({
       client,
       state: this.#known,
-      names: () => [...this.#tagged.keys()],
+      names: () => [...new Set([...this.#tagged.keys(), ...this.#known.serviceNames()])],
       read: (names) => this.#read(names),
       readContract: (key) => this.#readContract(client, key),
       onFailure: (error) => this.#fail("sweep", error),
@@ -135,7 +137,7 @@ export class ConsulSource implements ToolSource {
       this.#follow(
         "contracts",
         (read) => client.keys(nodeContractPrefix, read),
-        (data) => this.#onContracts(data),
+        (data, news) => this.#onContracts(data, news),
       ),
     ]);
     this.#state = { kind: "starting", client, reads, sweep, follows, apply };
@@ -232,7 +234,11 @@ export class ConsulSource implements ToolSource {
         else this.#troubles.clear(`${name} hidden`);
         this.#has(name);
       },
-      onReached: () => this.#troubles.clear(name),
+      onReached: (hasIndex) => {
+        this.#troubles.clear(name);
+        if (hasIndex) this.#troubles.clear(`${name} index`);
+        else this.#troubles.set(`${name} index`, unindexed(name), false);
+      },
       onFailure: (error) => {
         // Tools can be served without contracts; a token that may not read them may be meant so.
         const isRefused = name === "contracts" && error instanceof InfraAuthenticationError;
@@ -291,8 +297,10 @@ export class ConsulSource implements ToolSource {
     void this.#read(this.#known.checkedOtherwise(checks, isOurs));
   }
 
-  #onContracts(keys: readonly ConsulKey[]): void {
-    this.#apply(this.#known.putContracts(keys));
+  #onContracts(keys: readonly ConsulKey[], { isFiltered }: News): void {
+    this.#apply(this.#known.putContracts(keys, isFiltered));
+    this.#forgetRefused();
+    if (isFiltered && this.#state.kind === "running") this.#state.sweep.wake("now"); // (4)
   }
 
   async #read(names: Iterable<string>): Promise<void> {
@@ -306,9 +314,13 @@ export class ConsulSource implements ToolSource {
     const { signal } = this.#abort;
     const read = this.#known.beginRead();
     const { data, isFiltered } = await client.instances(name, { signal });
-    if (isFiltered && data.length === 0) await visibleNodes(client, signal); // (4)
+    if (data.length === 0) {
+      await visibleNodes(client, signal); // (4); without a token Consul does not say that it hides something
+      if (isFiltered) return;
+    }
     for (const key of outsideKeys(data)) await this.#readContract(client, key);
     this.#apply(this.#known.putService(name, data, read));
+    this.#forgetRefused();
   }
 
   /** A key that may not be read is the trouble of the instances that name it; what is known of it stays. */
@@ -317,9 +329,22 @@ export class ConsulSource implements ToolSource {
     try {
       this.#apply(this.#known.putContract(key, await client.readKey(key, this.#abort.signal)));
       this.#troubles.clear(place);
+      this.#refused.delete(key);
     } catch (error) {
       if (isOutage(error) && !(error instanceof InfraAuthenticationError)) throw error;
       this.#troubles.set(place, messageOf(error), false);
+      this.#refused.add(key);
+    }
+  }
+
+  /** What is not looked up any more is no trouble. */
+  #forgetRefused(): void {
+    if (this.#refused.size === 0) return;
+    const needed = this.#known.singleKeys();
+    for (const key of this.#refused) {
+      if (needed.has(key)) continue;
+      this.#refused.delete(key);
+      this.#troubles.clear(`contract ${key}`);
     }
   }
 
@@ -330,18 +355,18 @@ export class ConsulSource implements ToolSource {
     if (known?.instance.serviceName !== undefined) return [known.instance.serviceName];
     const nodes = await visibleNodes(client, signal);
     const found = new Set<string>();
+    // Consul's filter language has no escapes: what cannot be quoted is looked for here, in all that a node has.
+    const filter = serviceId.includes("`") ? {} : { filter: `ID == \`${serviceId}\`` };
     await inParallel(nodes, async ({ Node }) => {
-      const { data } = await client.nodeServices(Node, {
-        signal,
-        filter: `ID == ${JSON.stringify(serviceId)}`,
-      });
-      for (const { Service } of data) found.add(Service);
+      const { data } = await client.nodeServices(Node, { signal, ...filter });
+      for (const { ID, Service } of data) if (ID === serviceId) found.add(Service);
     });
     return [...found];
   }
 
   /** While the first state is not whole nothing is applied: it comes as one change. */
   #apply(change: ConsulChange): void {
+    this.#known.contracts.tell(this.#log);
     if (this.#state.kind !== "running" || change.put.length + change.remove.length === 0) return; // (5)
     this.#log.info(
       { put: change.put.map(({ key }) => key), removed: change.remove },
@@ -357,6 +382,9 @@ const sameTags = (a: readonly string[], b: readonly string[] | undefined): boole
 
 const hidden = (name: AnswerName): string =>
   `Consul leaves out of the ${name} what consul_token may not read: give it node:read, service:read and key:read`;
+
+const unindexed = (name: AnswerName): string =>
+  `Consul answers for the ${name} without X-Consul-Index: they are asked for every few seconds; let what stands before Consul pass its headers on`;
 
 /** (4) */
 async function askServices(client: ConsulClient, read: ConsulRead): Promise<ConsulAnswer<ConsulServices>> {

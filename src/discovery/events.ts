@@ -21,7 +21,7 @@ import { registrationReader, type RegistrationEvent } from "./registration-event
 import { RegistrationLog } from "./registration-log.ts";
 import { type FollowedBus, RegistrationTopic } from "./registration-topic.ts";
 import { type DeadLetter, type Rejected, Rejections } from "./rejections.ts";
-import { thinned } from "./thinned-log.ts";
+import { thinned } from "../core/thinned-log.ts";
 import { WorkQueue } from "./work-queue.ts";
 
 export interface EventSourceOptions {

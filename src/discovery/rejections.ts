@@ -13,7 +13,7 @@ import type { Clock } from "../core/clock.ts";
 import { messageOf } from "../core/errors.ts";
 import type { LogFields, Logger } from "../core/log.ts";
 import type { EventSubject } from "./registration-event.ts";
-import { thinned } from "./thinned-log.ts";
+import { thinned } from "../core/thinned-log.ts";
 import { WorkQueue } from "./work-queue.ts";
 
 /** What is wrong with an event that cannot be taken; it is the `error_type` of the dead letter. */

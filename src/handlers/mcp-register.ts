@@ -28,14 +28,9 @@ export const registerSchema = z.strictObject({
   check: z.enum(["http", "ttl"]).default("http").meta({
     description: "How Consul learns that the runtime is well: it asks GET /ready, or the runtime says so.",
   }),
-  ttl_seconds: z
-    .int()
-    .min(3)
-    .max(3600)
-    .default(15)
-    .meta({
-      description: "With check ttl: seconds without a word after which the runtime counts as failing.",
-    }),
+  ttl_seconds: z.int().min(3).max(3600).default(15).meta({
+    description: "With check ttl: seconds without a word after which the runtime counts as failing.",
+  }),
   interval_seconds: z
     .int()
     .min(1)

@@ -20,6 +20,7 @@ import {
   toOnexError,
 } from "../core/errors.ts";
 import type { Logger } from "../core/log.ts";
+import { thinned } from "../core/thinned-log.ts";
 import { discoverHandlers, failureText, type Discovery } from "./contracts.ts";
 import { dispatch, dispatchParts, type DispatchParts } from "./dispatch.ts";
 import type { Handler } from "./handler.ts";
@@ -214,6 +215,11 @@ export class RuntimeHost {
         clock: this.#clock,
         log: this.#log,
       });
+      const onLate = thinned(
+        (fields) => this.#log.warn(fields, "An answer could not be published yet"),
+        this.#clock,
+      );
+      const inbox = { ...this.#options, onLate };
       // An envelope that calls a tool holds a slot while it waits for the tool, and must not wait for itself. Served before
       // the bus is there, which may have to wait for its brokers: whoever serves tools already does.
       const toolParts = { ...parts, slots: new Slots(maxConcurrency) };
@@ -223,8 +229,7 @@ export class RuntimeHost {
         bus.subscribe(
           inputTopic,
           consumerGroup,
-          (message, aborted) =>
-            this.#pending.run(() => answerMessage(message, this.#options, live.parts, aborted)),
+          (message, aborted) => this.#pending.run(() => answerMessage(message, inbox, live.parts, aborted)),
           { deadLetters: "commands" },
         ),
         signal,

@@ -21,7 +21,7 @@ import {
 import { isTooLarge } from "../bus/kafka-errors.ts";
 import { abortReason, sleep } from "../core/abort.ts";
 import { EnvelopeValidationError, RuntimeHostError, toOnexError, type OnexError } from "../core/errors.ts";
-import type { Logger } from "../core/log.ts";
+import type { LogFields } from "../core/log.ts";
 import { dispatch, type DispatchParts } from "./dispatch.ts";
 
 export interface InboxOptions {
@@ -30,7 +30,8 @@ export interface InboxOptions {
   readonly inputTopic: string;
   readonly outputTopic: string;
   readonly bus: EventBus;
-  readonly log: Logger;
+  /** Takes the fields of a log line each time that an answer could not be published. */
+  readonly onLate: (fields: LogFields) => void;
 }
 
 const encoder = new TextEncoder();
@@ -73,7 +74,7 @@ export async function answerMessage(
 async function publish(
   topic: string,
   answer: Answer,
-  { bus, name, log }: InboxOptions,
+  { bus, name, onLate }: InboxOptions,
   signal: AbortSignal,
 ): Promise<void> {
   const message = {
@@ -98,10 +99,9 @@ async function publish(
       const error = toOnexError(thrown);
       if (isTooLarge(error)) throw error;
       if (!error.retryable) throw notPublished(topic, answer, error, retries);
-      log.warn(
-        { topic, correlation_id: answer.correlation_id, err: thrown },
-        `An answer could not be published to ${topic} yet: ${error.message}`,
-      );
+      const { correlation_id } = answer;
+      // Of what is known the message is enough.
+      onLate({ topic, correlation_id, ...(thrown === error ? { error: error.message } : { err: thrown }) });
       await sleep(Math.min(firstPauseMs * 2 ** retries, longestPauseMs), signal);
     }
   }

@@ -1,25 +1,21 @@
 import { describe, expect, test, vi } from "vitest";
 import type { FollowedMessage } from "../../src/bus/bus.ts";
-import { describeWithKafka, kafkaServers } from "../services/index.ts";
-import { read, startedBus, text, uniqueTopic } from "./kafka.ts";
+import { describeWithKafka } from "../services/index.ts";
+import { read, startedBus, text, uniqueTopic, withAdmin } from "./kafka.ts";
 
 const soon = { timeout: 15_000 };
 const create = { partitions: 3, compacted: true };
 
 /** The groups there are; with `client`, those that have a member of this client. */
-async function groups(client?: string): Promise<string[]> {
-  const { Kafka, logLevel } = await import("kafkajs");
-  const admin = new Kafka({ brokers: kafkaServers().split(","), logLevel: logLevel.NOTHING }).admin();
-  await admin.connect();
-  const ids = (await admin.listGroups()).groups.map(({ groupId }) => groupId);
-  const described = client === undefined ? undefined : (await admin.describeGroups(ids)).groups;
-  await admin.disconnect();
-  return (
-    described
-      ?.filter(({ members }) => members.some(({ clientId }) => clientId === client))
-      .map(({ groupId }) => groupId) ?? ids
-  );
-}
+const groups = (client?: string): Promise<string[]> =>
+  withAdmin(async (admin) => {
+    const ids = (await admin.listGroups()).groups.map(({ groupId }) => groupId);
+    if (client === undefined) return ids;
+    const described = (await admin.describeGroups(ids)).groups;
+    return described
+      .filter(({ members }) => members.some(({ clientId }) => clientId === client))
+      .map(({ groupId }) => groupId);
+  });
 
 describeWithKafka("following a topic", () => {
   test("from its beginning: all of it, marked as history, before caughtUp; then what comes, in order", async () => {
@@ -124,16 +120,15 @@ describeWithKafka("following a topic", () => {
     const bus = await startedBus();
     const following = await bus.follow(topic, { replay: true, create, onMessages: () => undefined });
     await following.caughtUp;
-    const { Kafka, ConfigResourceTypes, logLevel } = await import("kafkajs");
-    const admin = new Kafka({ brokers: kafkaServers().split(","), logLevel: logLevel.NOTHING }).admin();
-    await admin.connect();
-    const { resources } = await admin.describeConfigs({
-      includeSynonyms: false,
-      resources: [{ type: ConfigResourceTypes.TOPIC, name: topic, configNames: ["cleanup.policy"] }],
+    const { ConfigResourceTypes } = await import("kafkajs");
+    await withAdmin(async (admin) => {
+      const { resources } = await admin.describeConfigs({
+        includeSynonyms: false,
+        resources: [{ type: ConfigResourceTypes.TOPIC, name: topic, configNames: ["cleanup.policy"] }],
+      });
+      expect(resources[0]?.configEntries[0]?.configValue).toBe("compact");
+      expect(await admin.fetchTopicOffsets(topic)).toHaveLength(3);
     });
-    expect(resources[0]?.configEntries[0]?.configValue).toBe("compact");
-    expect(await admin.fetchTopicOffsets(topic)).toHaveLength(3);
-    await admin.disconnect();
   });
 
   describe("its group", () => {

@@ -1,12 +1,12 @@
 import { execFileSync } from "node:child_process";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
 import type { KafkaBusOptions, SaslMechanism } from "../../src/bus/kafka.ts";
 import { resolveKafkaOptions, securityOf } from "../../src/bus/kafka-options.ts";
 import { describeWithOwnKafka, startKafka, type KafkaOptions } from "../services/index.ts";
-import { makeBus, read, startedBus, text, uniqueTopic } from "./kafka.ts";
+import { deadServer, makeBus, read, startedBus, text, uniqueTopic } from "./kafka.ts";
 
 const servers = ["a:1"];
 

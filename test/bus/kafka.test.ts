@@ -3,7 +3,7 @@ import type { DeliveredMessage } from "../../src/bus/bus.ts";
 import { KafkaBus } from "../../src/bus/kafka.ts";
 import { describeWithKafka, kafkaServers } from "../services/index.ts";
 import { busSuite } from "../suites/bus.ts";
-import { makeBus, read, startedBus, text, uniqueTopic } from "./kafka.ts";
+import { makeBus, read, startedBus, text, uniqueTopic, withAdmin } from "./kafka.ts";
 
 const soon = { timeout: 15_000 };
 
@@ -222,10 +222,10 @@ describeWithKafka("the Kafka bus", () => {
     await vi.waitFor(() => expect(got).toEqual(["first"]), soon);
     await leave();
     await withAdmin((admin) => admin.createPartitions({ topicPartitions: [{ topic, count: 3 }] }));
-    const publisher = await startedBus();
+    const next = await startedBus();
+    await next.subscribe(topic, topic, take);
     const sent = Array.from({ length: 30 }, (_, index) => `m${index}`);
-    await Promise.all(sent.map((value) => publisher.publish(topic, text(value, value))));
-    await bus.subscribe(topic, topic, take);
+    await Promise.all(sent.map((value) => next.publish(topic, text(value, value))));
     await vi.waitFor(() => expect(got.slice(1).toSorted()).toEqual(sent.toSorted()), soon);
   });
 
@@ -305,7 +305,7 @@ describeWithKafka("the Kafka bus", () => {
       const bus = await startedBus();
       await bus.publish(gone, text("k", "x"));
       await bus.publish(other, text("k", "x"));
-      await deleteTopic(gone);
+      await withAdmin((admin) => admin.deleteTopics({ topics: [gone] }));
       await bus.publish(other, text("k", "y"));
       await bus.publish(gone, text("k", "y"));
     });
@@ -390,11 +390,3 @@ describeWithKafka("the Kafka bus", () => {
     await expect(bus.start()).rejects.toThrow(/closed/);
   });
 });
-
-async function deleteTopic(topic: string): Promise<void> {
-  const { Kafka, logLevel } = await import("kafkajs");
-  const admin = new Kafka({ brokers: kafkaServers().split(","), logLevel: logLevel.NOTHING }).admin();
-  await admin.connect();
-  await admin.deleteTopics({ topics: [topic] });
-  await admin.disconnect();
-}

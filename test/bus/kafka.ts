@@ -1,5 +1,7 @@
 /** Buses on a real Kafka for tests, closed after the test that made them. */
 import { randomUUID } from "node:crypto";
+import { createServer, type AddressInfo } from "node:net";
+import type { Admin } from "kafkajs";
 import { onTestFinished } from "vitest";
 import type { BusMessage, DeliveredMessage } from "../../src/bus/bus.ts";
 import { KafkaBus, type KafkaBusOptions } from "../../src/bus/kafka.ts";
@@ -30,4 +32,25 @@ export async function startedBus(options: Partial<KafkaBusOptions> = {}): Promis
   const bus = makeBus(options);
   await bus.start();
   return bus;
+}
+
+/** `127.0.0.1:port` that nothing listens on. */
+export async function deadServer(): Promise<string> {
+  const server = createServer().listen(0, "127.0.0.1");
+  await new Promise((resolve) => server.once("listening", resolve));
+  const { port } = server.address() as AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return `127.0.0.1:${port}`;
+}
+
+/** The shared Kafka as its operator sees it. */
+export async function withAdmin<T>(ask: (admin: Admin) => Promise<T>): Promise<T> {
+  const { Kafka, logLevel } = await import("kafkajs");
+  const admin = new Kafka({ brokers: kafkaServers().split(","), logLevel: logLevel.NOTHING }).admin();
+  await admin.connect();
+  try {
+    return await ask(admin);
+  } finally {
+    await admin.disconnect();
+  }
 }

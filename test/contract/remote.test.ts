@@ -210,4 +210,16 @@ mcp:
       notes: [expect.stringContaining("type: object is added"), expect.stringContaining("javascript:x")],
     });
   });
+
+  it("that would cost the parser too much is refused before", () => {
+    expect(reasonOf("#".repeat(1024 * 1024 + 1))).toBe("it has 1048577 bytes, at most 1048576 are read");
+    for (const bracket of ["[", "]", "{", "}", "[[],"])
+      expect(reasonOf(bracket.repeat(5000))).toBe("more than 1000 of its brackets have no partner");
+    for (const mark of ["- ", "? ", "-\t"])
+      expect(reasonOf(mark.repeat(5000))).toBe("a line of it begins with more than 200 marks of a list");
+    const rule = "-".repeat(500);
+    expect(read(withMcp("", `description: |\n  ${rule}\n  ${"- x ".repeat(300)}`)).description).toContain(
+      rule,
+    );
+  });
 });

@@ -94,6 +94,101 @@ describeWithOwnConsul("a Consul with access control", () => {
   });
 });
 
+describeWithOwnConsul("a Consul that takes rights back", () => {
+  const management = randomUUID();
+  const reading = 'node_prefix "" {policy = "read"} service_prefix "" {policy = "read"}';
+  const guarded = async (): Promise<{ consul: Consul; operator: Operator }> => {
+    const tokens = { initial_management: management };
+    const consul = await ownConsul({ config: { acl: { enabled: true, default_policy: "deny", tokens } } });
+    return { consul, operator: new Operator(consul, management) };
+  };
+
+  it("from the contracts leaves those that are known in force, until they are seen to be gone", async () => {
+    const { consul, operator } = await guarded();
+    const policy = (await operator.put("/acl/policy", {
+      Name: "all",
+      Rules: `${reading} key_prefix "" {policy = "read"}`,
+    })) as { ID: string };
+    const { SecretID: token } = (await operator.put("/acl/token", { Policies: [{ Name: "all" }] })) as {
+      SecretID: string;
+    };
+    const allow = (keys: string): Promise<unknown> =>
+      operator.put(`/acl/policy/${policy.ID}`, { ID: policy.ID, Name: "all", Rules: `${reading} ${keys}` });
+    const contract = (title: string): string => `name: n\nnode_type: ORCHESTRATOR\nmcp: {title: ${title}}`;
+    const key = (name: string): string => `onex/contracts/nodes/${name}`;
+    for (const name of ["lost", "kept"]) {
+      await operator.register(name);
+      await operator.put(`/kv/${key(name)}`, contract(`First ${name}`));
+    }
+    await using followed = await follow({ ...optionsOf(consul), token });
+    const titles = (): (string | undefined)[] =>
+      ["lost", "kept"].map((name) => followed.instance(name)?.definition.title);
+    expect(titles()).toEqual(["First lost", "First kept"]);
+
+    await allow(`key "${key("kept")}" {policy = "read"}`);
+    // A query that waits goes on with what the token was allowed when it began.
+    for (const round of [1, 2]) await operator.put(`/kv/${key("kept")}`, contract(`Kept ${round}`));
+    await expect.poll(() => followed.source.status().lastError).toContain("leaves out");
+    await followed.until(() => titles()[1] === "Kept 2");
+    expect(titles()).toEqual(["First lost", "Kept 2"]);
+
+    await operator.deleteKey(key("kept"));
+    await followed.until(() => titles()[1] === undefined);
+    expect(titles()[0]).toBe("First lost");
+
+    await allow("");
+    for (const round of [1, 2]) await operator.put(`/kv/${key("other")}`, String(round));
+    await operator.register("lost", { Meta: { "mcp-path": "/1" } });
+    await followed.until(() => followed.instance("lost")?.url?.endsWith("/1"));
+    expect(titles()[0]).toBe("First lost");
+
+    await allow('key_prefix "" {policy = "read"}');
+    await operator.deleteKey(key("lost"));
+    await followed.until(() => titles()[0] === undefined);
+    await operator.put(`/kv/${key("other")}`, "3");
+    await expect.poll(() => followed.source.status().lastError).toBeUndefined();
+  });
+
+  it("from one service leaves it known, until it is gone", async () => {
+    const { consul, operator } = await guarded();
+    const rules = (services: string): object => ({
+      Name: "some",
+      Rules: `node_prefix "" {policy = "read"} ${services}`,
+    });
+    const all = 'service_prefix "" {policy = "read"}';
+    const { ID } = (await operator.put("/acl/policy", rules(all))) as { ID: string };
+    const { SecretID: token } = (await operator.put("/acl/token", { Policies: [{ Name: "some" }] })) as {
+      SecretID: string;
+    };
+    for (const name of ["hidden", "shown"]) await operator.register(name);
+    await using followed = await follow({ ...optionsOf(consul), token });
+    expect([...followed.records.keys()].sort()).toEqual(["test/hidden", "test/shown"]);
+    await operator.put(`/acl/policy/${ID}`, { ID, ...rules('service "shown" {policy = "read"}') });
+    for (const round of [1, 2]) await operator.register("shown", { Meta: { "mcp-path": `/${round}` } });
+    await followed.until(() => followed.instance("shown")?.url?.endsWith("/2"));
+    await expect.poll(() => followed.source.status().lastError).toContain("leaves out");
+    expect(await followed.source.lookUp("hidden", "hidden")).toBe(true);
+    await operator.deregister("hidden");
+    // This agent has no token with which to tell the catalog itself.
+    await operator.put("/catalog/deregister", { Node: "test", ServiceID: "hidden" });
+    await followed.until(() => followed.of("hidden").length === 0);
+  });
+
+  it("from clients without a token leaves what they have read, although it never says that it hides something", async () => {
+    const { consul, operator } = await guarded();
+    const policy = (await operator.put("/acl/policy", { Name: "anyone", Rules: reading })) as { ID: string };
+    const anonymous = "00000000-0000-0000-0000-000000000002";
+    await operator.put(`/acl/token/${anonymous}`, { Policies: [{ Name: "anyone" }] });
+    await operator.register("shown");
+    await using followed = await follow(optionsOf(consul));
+    expect(followed.of("shown")).toHaveLength(1);
+    await operator.put(`/acl/policy/${policy.ID}`, { ID: policy.ID, Name: "anyone", Rules: "" });
+    // By an event, say: the service is read although no waiting query has ended.
+    await expect(followed.source.lookUp("shown", "shown")).rejects.toThrow(/shows no node/);
+    expect(followed.of("shown")).toHaveLength(1);
+  });
+});
+
 describeWithOwnConsul("a Consul of another datacenter", () => {
   it("is asked for the datacenter by name; one that it does not know is said", async () => {
     const consul = await ownConsul({ config: { datacenter: "east" } });

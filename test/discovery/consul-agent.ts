@@ -32,11 +32,15 @@ export class Operator {
     this.#token = token;
   }
 
+  get #headers(): { readonly headers?: Record<string, string> } {
+    return this.#token === undefined ? {} : { headers: { "x-consul-token": this.#token } };
+  }
+
   async put(path: string, body: unknown = {}): Promise<unknown> {
     const answer = await fetch(`${this.#base}${path}`, {
       method: "PUT",
       body: typeof body === "string" ? body : JSON.stringify(body),
-      ...(this.#token !== undefined && { headers: { "x-consul-token": this.#token } }),
+      ...this.#headers,
     });
     const text = await answer.text();
     if (!answer.ok) throw new Error(`${path}: ${answer.status} ${text}`);
@@ -61,7 +65,8 @@ export class Operator {
   }
 
   async deleteKey(key: string): Promise<void> {
-    const answer = await fetch(`${this.#base}/kv/${key}`, { method: "DELETE" });
+    const answer = await fetch(`${this.#base}/kv/${key}`, { method: "DELETE", ...this.#headers });
+    if (!answer.ok) throw new Error(`${key}: ${answer.status} ${await answer.text()}`);
     await answer.arrayBuffer();
   }
 }

@@ -176,12 +176,12 @@ describe("a Consul that misbehaves", () => {
     await expect.poll(() => followed.source.status().lastError).toBeUndefined();
   });
 
-  it("and hides one contract that an instance names (403) refuses that instance alone", async () => {
+  it("and hides one contract that an instance names (403) refuses that instance alone, and only while it is there", async () => {
     await using consul = await oddConsul();
     for (const name of ["a", "greedy", "z"]) consul.services.set(name, 1001);
     consul.oddity = ({ path }, answer) => {
       if (path === "kv/secret/key") sendText(answer, 403, "Permission denied");
-      else if (path === "health/service/greedy") {
+      else if (path === "health/service/greedy" && consul.services.has("greedy")) {
         const service = { ID: "g", Service: "greedy", Tags: toolTags("greedy"), Port: 1, ModifyIndex: 1 };
         const row = {
           Node: { Node: "n", Address: "10.0.0.1" },
@@ -202,6 +202,10 @@ describe("a Consul that misbehaves", () => {
     });
     consul.set("a", 1002);
     await followed.until(() => followed.instance("a")?.url === "http://10.0.0.1:1002");
+    consul.services.delete("greedy");
+    consul.set("a", 1003);
+    await followed.until(() => followed.of("g").length === 0);
+    await expect.poll(() => followed.source.status().lastError).toBeUndefined();
   });
 
   it("is complained of without the token", async () => {
@@ -255,6 +259,171 @@ describe("a Consul that misbehaves", () => {
     await followed.until(() => followed.of("b").length === 1);
     await expect.poll(() => followed.source.status().lastError).toMatch(/kv\/onex.*not Consul's/);
     expect(followed.instance("a")?.definition.title).toBe("Known");
+  });
+
+  const malformed = [
+    "null",
+    "[null]",
+    "[1]",
+    "[[]]",
+    "{}",
+    "[{}]",
+    '"x"',
+    '{"a":null}',
+    '{"Services":{"a":null}}',
+    '[{"Key":"onex/contracts/nodes/a","Value":1,"ModifyIndex":1}]',
+    '[{"Key":"onex/contracts/nodes/a","Value":"%%%","ModifyIndex":1}]',
+    '[{"Key":"onex/contracts/nodes/a","Value":"","ModifyIndex":"1","LockIndex":"1"}]',
+    '[{"Node":null,"Service":null}]',
+    '[{"Node":{"Node":"n"},"Service":{"ID":"a","Service":"a","ModifyIndex":1,"Meta":{"a":1},"Tags":[1]}}]',
+    "",
+  ];
+
+  it.each(malformed)("and answers every request with %j fails nothing but the request", async (body) => {
+    await using consul = await oddConsul();
+    consul.oddity = (_asked, answer) => (
+      answer.writeHead(200, { "content-type": "application/json", "x-consul-index": "9" }).end(body),
+      true
+    );
+    const client = await openConsul(optionsOf(consul));
+    const results = await Promise.allSettled([
+      client.keys("onex/"),
+      client.readKey("a"),
+      client.services(),
+      client.checks(),
+      client.instances("a"),
+      client.nodes(),
+      client.nodeServices("n"),
+      client.agentServices(),
+      client.putKey("a", "b"),
+      client.deleteKey("a"),
+      client.registerService({ id: "a", name: "a" }),
+      client.deregisterService("a"),
+      client.passTtl("a"),
+    ]);
+    client.close();
+    for (const result of results) {
+      if (result.status === "rejected")
+        expect(result.reason).toMatchObject({ message: expect.stringContaining("not Consul's") as string });
+    }
+    for (const result of results.slice(0, 2)) expect(result.status).toBe("rejected");
+  });
+
+  it("and sends [null] for its contracts is complained of, and followed again afterwards", async () => {
+    await using consul = await oddConsul();
+    consul.services.set("a", 1001);
+    consul.oddity = ({ path }, answer) => {
+      if (!path.startsWith("kv/")) return false;
+      sendJson(answer, [null], 99);
+      return true;
+    };
+    await using followed = await follow(optionsOf(consul));
+    expect(followed.source.status().lastError).toMatch(/kv\/onex.*not Consul's at 0/);
+    await expect.poll(() => consul.count("kv/")).toBeGreaterThan(2);
+    expect(consul.count("kv/")).toBeLessThan(50);
+    consul.oddity = () => false;
+    await followed.until(() => followed.of("a").length === 1);
+    await expect.poll(() => followed.source.status().state).toBe("ready");
+  });
+
+  it("and never ends an answer is left after 64 MiB, and holds up none of the others", async () => {
+    await using consul = await oddConsul();
+    for (const name of ["a", "endless", "z"]) consul.services.set(name, 1001);
+    const chunk = Buffer.alloc(1024 * 1024, " ");
+    const left: number[] = [];
+    consul.oddity = ({ path }, answer) => {
+      if (path !== "health/service/endless") return false;
+      answer.writeHead(200, { "content-type": "application/json" });
+      let sent = 0;
+      // Not without an end itself, so that it fails where nobody hangs up.
+      const more = (): void => {
+        while (sent < 200) {
+          sent += 1;
+          if (!answer.write(chunk)) return;
+        }
+        answer.end();
+      };
+      answer.on("drain", more).on("close", () => left.push(sent));
+      more();
+      return true;
+    };
+    await using followed = await follow(optionsOf(consul));
+    await followed.until(() => followed.of("a").length === 1 && followed.of("z").length === 1);
+    await expect.poll(() => left.length, { timeout: 10_000 }).toBeGreaterThan(0);
+    expect(left[0]).toBeLessThan(150);
+    await expect
+      .poll(() => followed.source.status())
+      .toMatchObject({
+        state: "ready",
+        lastError: expect.stringMatching(/endless.*not Consul's: it is larger than 67108864 bytes/) as string,
+      });
+    consul.oddity = () => false;
+    await followed.until(() => followed.of("endless").length === 1);
+  });
+
+  it.each([
+    { what: "without an index", index: undefined },
+    { what: "with index 0", index: 0 },
+  ])(
+    "and answers at once with other contracts, $what, is asked ever more slowly, and that is said",
+    async ({ index }) => {
+      await using consul = await oddConsul();
+      consul.services.set("a", 1001);
+      let count = 0;
+      consul.oddity = ({ path }, answer) => {
+        if (!path.startsWith("kv/")) return false;
+        count += 1;
+        const text = `name: n\nnode_type: ORCHESTRATOR\nmcp: {title: "${count}"}`;
+        const row = {
+          Key: "onex/contracts/nodes/a",
+          Value: Buffer.from(text).toString("base64"),
+          ModifyIndex: count,
+        };
+        answer.writeHead(200, {
+          "content-type": "application/json",
+          ...(index !== undefined && { "x-consul-index": String(index) }),
+        });
+        answer.end(JSON.stringify([row]));
+        return true;
+      };
+      await using followed = await follow(optionsOf(consul));
+      const start = count;
+      await followed.until(() => Number(followed.instance("a")?.definition.title) > start + 4);
+      expect(count).toBeLessThan(50);
+      expect(followed.source.status().state).toBe("ready");
+      expect(followed.source.status().lastError).toMatch(/contracts without X-Consul-Index/);
+      consul.oddity = () => false;
+      await expect.poll(() => followed.source.status().lastError, { timeout: 10_000 }).toBeUndefined();
+    },
+  );
+
+  it("says once that a contract in use is broken, and once that it is mended; others are not read", async () => {
+    await using consul = await oddConsul();
+    consul.services.set("a", 1001);
+    consul.contracts.set("a", "mcp: {title: Broken");
+    consul.contracts.set("unused", "[".repeat(500_000));
+    await using followed = await follow(optionsOf(consul));
+    const said = (): unknown[] =>
+      followed.log
+        .filter(({ message }) => message.startsWith("A contract in Consul"))
+        .map(({ level, fields }) => [level, fields.key]);
+    const key = "onex/contracts/nodes/a";
+    await followed.until(() => followed.of("a").length === 1);
+    expect(said()).toEqual([["warn", key]]);
+    expect(followed.source.report()).toMatchObject([
+      { key: "n/a" },
+      { key, reason: expect.any(String) as string },
+    ]);
+    consul.set("a", 1002);
+    await followed.until(() => followed.instance("a")?.url === "http://10.0.0.1:1002");
+    expect(said()).toHaveLength(1);
+    consul.contracts.set("a", "name: n\nnode_type: ORCHESTRATOR\nmcp: {title: Mended}");
+    consul.set("b", 1001);
+    await followed.until(() => followed.instance("a")?.definition.title === "Mended");
+    expect(said()).toEqual([
+      ["warn", key],
+      ["info", key],
+    ]);
   });
 
   it("and never answers does not hold up a close", async () => {

@@ -1,5 +1,5 @@
 import fc from "fast-check";
-import { describe, expect, it } from "vitest";
+import { afterEach, describe, expect, it, vi } from "vitest";
 import type { ConsulAnswer, ConsulRead } from "../../src/discovery/consul-client.ts";
 import { ConsulReads } from "../../src/discovery/consul-reads.ts";
 import { backoffMs, follow, nextIndex, type News } from "../../src/discovery/consul-wait.ts";
@@ -67,6 +67,49 @@ describe("the index of a waiting query", () => {
   it("that stands still is no news", async () => {
     const { news } = await asked([5, 5, 5, 6]);
     expect(news.map(({ data }) => data)).toEqual([5, 6]);
+  });
+});
+
+describe("an answer that is there at once", () => {
+  afterEach(() => vi.useRealTimers());
+
+  /** How often is asked at first, and until so many milliseconds are over. */
+  async function countOf(indexAt: (count: number) => number, ms: number): Promise<[number, number]> {
+    vi.useFakeTimers();
+    const end = new AbortController();
+    let count = 0;
+    const following = follow<number>({
+      signal: end.signal,
+      random: () => 0,
+      ask: () => {
+        count += 1;
+        if (count >= 1000) end.abort();
+        return Promise.resolve({ data: count, index: indexAt(count), isFiltered: false });
+      },
+      onAnswer: () => undefined,
+      onReached: () => undefined,
+      onFailure: () => undefined,
+    });
+    await vi.advanceTimersByTimeAsync(0);
+    const first = count;
+    await vi.advanceTimersByTimeAsync(ms);
+    end.abort();
+    await following;
+    return [first, count];
+  }
+
+  it("with a higher index every time is asked for at most twenty times a second, after a burst", async () => {
+    expect(await countOf((count) => count, 1000)).toEqual([33, 53]);
+  });
+
+  it.each([
+    { what: "without an index", indexes: [0] },
+    { what: "with indexes to and fro", indexes: [10, 5] },
+    { what: "with and without an index in turn", indexes: [10, 0] },
+  ])("$what is asked for ever more slowly", async ({ indexes }) => {
+    const [first, later] = await countOf((count) => indexes[count % indexes.length] ?? 0, 20_000);
+    expect(first).toBeLessThan(6);
+    expect(later).toBeLessThan(60);
   });
 });
 

@@ -156,6 +156,13 @@ describeWithConsul("a service in Consul", () => {
     await operator.register(byId, { Name: uniqueName("of-another-name") });
     await expect(followed.source.lookUp(byId, undefined)).resolves.toBe(true);
     expect(followed.of(byId)).toHaveLength(1);
+    // Consul's filter language knows no escapes, and two kinds of quotation marks.
+    for (const sign of ['"', "`", "\\", "'", '"`', "\u00e9", " or ID != "]) {
+      const odd = `${byId}${sign}`;
+      await operator.register(odd, { Name: byName });
+      await expect(followed.source.lookUp(odd, undefined), odd).resolves.toBe(true);
+      await operator.deregister(encodeURIComponent(odd));
+    }
     await expect(followed.source.lookUp("nobody", "nobody")).resolves.toBe(false);
     await expect(followed.source.lookUp("nobody", undefined)).resolves.toBe(false);
   });

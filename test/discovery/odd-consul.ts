@@ -18,6 +18,8 @@ export class OddConsul implements AsyncDisposable {
   readonly asked: Asked[] = [];
   /** Services with one instance, by name: the port. */
   readonly services = new Map<string, number>();
+  /** Texts by the tool's name. */
+  readonly contracts = new Map<string, string>();
   index = 10;
   oddity: Oddity = () => false;
   readonly #waiting = new Set<() => void>();
@@ -84,7 +86,14 @@ export class OddConsul implements AsyncDisposable {
     }
     if (path === "catalog/nodes") return [{ Node: "n", Address: "10.0.0.1", ModifyIndex: 1 }];
     if (path === "health/state/any") return [];
-    if (path.startsWith("kv/")) return undefined;
+    if (path.startsWith("kv/")) {
+      const rows = [...this.contracts].map(([name, text]) => ({
+        Key: `onex/contracts/nodes/${name}`,
+        Value: Buffer.from(text).toString("base64"),
+        ModifyIndex: this.index,
+      }));
+      return rows.length === 0 ? undefined : rows;
+    }
     const rows = [...this.services].map(([name, port]) => ({
       ID: name,
       Service: name,

@@ -14,7 +14,6 @@ import {
   portOf,
   recordingLogger,
   request,
-  required,
   serve,
 } from "./mcp.ts";
 

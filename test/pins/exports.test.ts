@@ -17,6 +17,7 @@ test("the names that onex-runtime exports", () => {
     "InfraConnectionError",
     "InfraTimeoutError",
     "InfraUnavailableError",
+    "KafkaBus",
     "OnexError",
     "ProtocolConfigurationError",
     "RuntimeHostError",

@@ -1,6 +1,7 @@
 import { expect, onTestFinished, test, vi } from "vitest";
 import type { Answer } from "../../src/bus/envelope.ts";
 import type { KafkaBus } from "../../src/bus/kafka.ts";
+import { silentLogger, type LogFields, type Logger } from "../../src/core/log.ts";
 import type { RuntimeHost } from "../../src/runtime/host.ts";
 import type { HostOptions } from "../../src/runtime/options.ts";
 import { read, startedBus, text, uniqueTopic } from "../bus/kafka.ts";
@@ -50,6 +51,7 @@ async function kafkaHost(behaviours: Readonly<Record<string, Behaviour>>, server
     client,
     environment,
     inputTopic,
+    outputTopic,
     replica,
     answers: (from = outputTopic) => collect(client, from),
     send: async (value: unknown, key: string | null = null, headers = {}) => {
@@ -97,6 +99,36 @@ describeWithKafka("the runtime host on Kafka", () => {
     });
     expect(replies[0]).toMatchObject({ key: "c-2", answer: { correlation_id: "c-2", success: true } });
   });
+
+  test("answers a burst to topics that are not there yet, stays ready meanwhile, and stops at once", async () => {
+    const setup = await kafkaHost({ greet: {} });
+    const bus = await startedBus({
+      environment: setup.environment,
+      partitions: 1,
+      circuitBreakerThreshold: 1,
+      circuitBreakerResetSeconds: 60,
+    });
+    const host = await setup.replica({ bus });
+    const sent = Array.from({ length: 40 }, (_, index) => `c-${index}`);
+    const replies = (index: number): string => `${setup.inputTopic}.${index}`;
+    await Promise.all(
+      sent.map((id, index) =>
+        setup.send({
+          operation: "greet.hello",
+          correlation_id: id,
+          ...(index % 2 === 1 && { reply_to: replies(index) }),
+        }),
+      ),
+    );
+    const out = await setup.answers();
+    await vi.waitFor(() => expect(out).toHaveLength(20), soon);
+    for (let index = 1; index < 40; index += 2) {
+      const own = await setup.answers(replies(index));
+      await vi.waitFor(() => expect(own).toHaveLength(1), soon);
+    }
+    expect(await host.ready()).toMatchObject({ ready: true });
+    expect(await host.stop()).toEqual({ forced: false });
+  }, 60_000);
 
   test("answers a duplicate without calling the handler again", async () => {
     const execute = vi.fn(() => "done");
@@ -298,5 +330,36 @@ describeWithOwnKafka("brokers that go away under a host", () => {
     }, soon);
     await vi.waitFor(async () => expect((await host.ready()).ready).toBe(true), soon);
     expect(begun).toBe(10);
+  }, 90_000);
+
+  test("are a few lines in the log, without stacks, however many answers wait", async () => {
+    await using kafka = await startKafka();
+    const gate = Promise.withResolvers<undefined>();
+    const execute = vi.fn(() => gate.promise);
+    const setup = await kafkaHost({ greet: { execute } }, kafka.bootstrapServers);
+    const late: LogFields[] = [];
+    const log: Logger = {
+      ...silentLogger,
+      warn: (fields, message) => {
+        if (message.startsWith("An answer could not be published")) late.push(fields);
+      },
+    };
+    await setup.replica({ log, maxConcurrency: 500 });
+    const out = await setup.answers();
+    const sent = Array.from({ length: 200 }, (_, index) => `c-${index}`);
+    await Promise.all(sent.map((id) => setup.send({ operation: "greet.hello", correlation_id: id }, id)));
+    await vi.waitFor(() => expect(execute).toHaveBeenCalledTimes(200), soon);
+    await kafka.kill();
+    gate.resolve(undefined);
+    await vi.waitFor(() => expect(late.length).toBeGreaterThan(0), soon);
+    await kafka.restart();
+    await vi.waitFor(() => {
+      expect(new Set(out.map(({ answer }) => answer.correlation_id))).toEqual(new Set(sent));
+    }, soon);
+    expect(late.length).toBeLessThan(100);
+    for (const fields of late) {
+      expect(fields).toMatchObject({ topic: setup.outputTopic, error: expect.any(String) });
+      expect(fields).not.toHaveProperty("err");
+    }
   }, 90_000);
 });

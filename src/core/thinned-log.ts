@@ -1,6 +1,6 @@
 /** A log line that may be wanted very often, written now and then: a flood is a few lines, and how many were left out. */
-import type { Clock } from "../core/clock.ts";
-import type { LogFields } from "../core/log.ts";
+import type { Clock } from "./clock.ts";
+import type { LogFields } from "./log.ts";
 
 /** Milliseconds of silence after a burst. */
 const quietMs = 10_000;
