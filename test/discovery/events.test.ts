@@ -184,7 +184,7 @@ describeWithKafka("registration events", () => {
         key: "bad-1",
         reason: expect.stringMatching(/^the value is not JSON/) as string,
       },
-      { topic, partition: 0, offset: "1", key: "bad-1", reason },
+      { topic, partition: 0, offset: "1", message_key: "bad-1", reason },
     ]);
 
     const letters = await deadLetters(open);
