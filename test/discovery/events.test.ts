@@ -181,7 +181,7 @@ describeWithKafka("registration events", () => {
         topic,
         partition: 0,
         offset: "0",
-        key: "bad-1",
+        message_key: "bad-1",
         reason: expect.stringMatching(/^the value is not JSON/) as string,
       },
       { topic, partition: 0, offset: "1", message_key: "bad-1", reason },
