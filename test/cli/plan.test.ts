@@ -79,7 +79,9 @@ describe("onex tools", () => {
     const { code, stderr } = await run(cwd, ["tools"], { KAFKA_BOOTSTRAP_SERVERS: `${host}:${port}` });
     expect(code).toBe(0);
     expect(stderr).toMatch(/^source consul: there was no answer within 5 s/m);
-    expect(stderr).toMatch(/^source events: node\.registration\.v1: (the bus is starting|no Kafka broker .+)$/m);
+    expect(stderr).toMatch(
+      /^source events: node\.registration\.v1: (the bus is starting|no Kafka broker .+)$/m,
+    );
   });
 });
 
