@@ -3,9 +3,7 @@
  * no port is opened, and another handler started only where a tool of it is called. Consul and Kafka are read as the
  * configuration says.
  */
-import type { EventBus } from "../bus/bus.ts";
 import { loadConfig, processEnv, type LoadedConfig } from "../config/load.ts";
-import { within } from "../core/abort.ts";
 import { RuntimeHostError } from "../core/errors.ts";
 import { createLogger, type Logger } from "../core/log.ts";
 import { HandlerMCP } from "../handlers/mcp.ts";
@@ -25,9 +23,6 @@ export interface OpenGateway extends AsyncDisposable {
   readonly gateway: Gateway;
   readonly log: Logger;
 }
-
-/** Milliseconds that a command waits for the event bus; it comes up by itself later. */
-const busMs = 3000;
 
 /** The handler of type mcp, among all that the configuration has, and what it is initialized with. */
 export interface FoundMcp {
@@ -67,15 +62,13 @@ export async function openGateway(
       `The handler of type mcp is ${found.contract.handlerClass}, which is not HandlerMCP: its tools can only be reached through onex serve`,
     );
   }
-  const started = bus.start();
-  // Brokers that take connections and do not answer are the events' trouble, and said there.
-  if ((await within(started, busMs)) === "timeout") started.catch(() => undefined);
   try {
+    await bus.start();
     await handler.initialize(settings);
     others.serve();
   } catch (error) {
     await handler.shutdown();
-    await closeBus(bus);
+    await bus.close();
     throw error;
   }
   const { gateway } = handler;
@@ -83,15 +76,9 @@ export async function openGateway(
   const close = async (): Promise<void> => {
     await handler.shutdown();
     await others.close();
-    await closeBus(bus);
+    await bus.close();
   };
   return { gateway, log, [Symbol.asyncDispose]: close };
-}
-
-/** One that has not come up yet is not waited for. */
-async function closeBus(bus: EventBus): Promise<void> {
-  if ((await within(bus.close(), busMs)) !== "timeout") return;
-  await bus.destroy(new RuntimeHostError("the command has ended"));
 }
 
 /** A command that prints a result has no use for the lines of an orderly start. */
