@@ -34,7 +34,7 @@ import { readinessProof } from "./http/readiness.ts";
 import { definitionOf } from "./mcp/definition.ts";
 import { Front } from "./mcp/front.ts";
 import type { ServerDeps } from "./mcp/server.ts";
-import type { CallTool } from "./tools/call.ts";
+import type { CallTool, ToolExecutor } from "./tools/call.ts";
 import { Catalog } from "./tools/catalog.ts";
 import { toolFromCode } from "./tools/define.ts";
 import type { Explanation } from "./tools/explain.ts";
@@ -71,7 +71,7 @@ export interface GatewayOptions extends SourcesOptions {
 export interface GatewayParts {
   /** Used and left open when given; made and closed here when not. */
   readonly registry?: Catalog;
-  readonly executor?: { readonly call: CallTool };
+  readonly executor?: ToolExecutor;
   /** Closed by its owner. */
   readonly bus?: EventBus;
   /** Tools of others in this process: the host's handlers. Closed here. */

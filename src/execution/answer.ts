@@ -4,6 +4,7 @@
  */
 import { isUtf8 } from "node:buffer";
 import { STATUS_CODES } from "node:http";
+import type { CallSignal } from "../core/abort.ts";
 import {
   CancelledError,
   InfraConnectionError,
@@ -179,7 +180,7 @@ function retryAfter(headers: HttpHeaders): Pick<ErrorFacts, "retry_after_seconds
 }
 
 /** Why there is no answer, as an error that says whether a breaker counts it. */
-export function exchangeFailure(error: unknown, tool: Tool, origin: string, signal: AbortSignal): OnexError {
+export function exchangeFailure(error: unknown, tool: Tool, origin: string, signal: CallSignal): OnexError {
   if (error instanceof OnexError) return error;
   if (signal.aborted) return new CancelledError(undefined, { cause: error });
   const { kind, code } = noAnswer(error);

@@ -2,18 +2,25 @@
  * An executor that is not ours. Owns: counting its calls, so that a stop can wait for them and give them up. Does not
  * own: the executor, which is never closed, nor any of the rules that our own has (arguments, deadline, breaker).
  */
-import { abortable } from "../core/abort.ts";
+import { abortable, abortSignalOf } from "../core/abort.ts";
 import { InfraUnavailableError, ToolNotFoundError, type OnexError } from "../core/errors.ts";
-import { failureResult, thrownResult, type CallTool, type ToolCall, type ToolResult } from "../tools/call.ts";
+import {
+  failureResult,
+  thrownResult,
+  type CallTool,
+  type ToolCall,
+  type ToolExecutor,
+  type ToolResult,
+} from "../tools/call.ts";
 import type { Snapshot } from "../tools/snapshot.ts";
 
 export class BorrowedExecutor {
-  readonly #executor: { readonly call: CallTool };
+  readonly #executor: ToolExecutor;
   readonly #snapshot: () => Snapshot;
   readonly #running = new Map<AbortController, Promise<ToolResult>>();
   #refusal: OnexError | undefined;
 
-  constructor(executor: { readonly call: CallTool }, snapshot: () => Snapshot) {
+  constructor(executor: ToolExecutor, snapshot: () => Snapshot) {
     this.#executor = executor;
     this.#snapshot = snapshot;
   }
@@ -23,7 +30,7 @@ export class BorrowedExecutor {
     // What is not listed cannot be called, whoever executes.
     if (!this.#snapshot().byName.has(call.name)) return failureResult(new ToolNotFoundError(call.name));
     const stop = new AbortController();
-    const running = this.#run(call, AbortSignal.any([signal, stop.signal]));
+    const running = this.#run(call, AbortSignal.any([abortSignalOf(signal), stop.signal]));
     this.#running.set(stop, running);
     try {
       return await running;

@@ -2,6 +2,7 @@
  * Tools that are called over the event bus: kind `bus`. Owns: what is asked, and what an answer means for the call. Does
  * not own: the bus, the envelope's ids and how an answer finds its call (whoever implements `BusRequester`).
  */
+import { abortSignalOf, type CallSignal } from "../core/abort.ts";
 import {
   InfraUnavailableError,
   ProtocolConfigurationError,
@@ -54,7 +55,7 @@ export class BusBackend implements Backend {
     return this.#bus !== undefined;
   }
 
-  async call(tool: Tool, call: ToolCall, signal: AbortSignal): Promise<ToolResult> {
+  async call(tool: Tool, call: ToolCall, signal: CallSignal): Promise<ToolResult> {
     const { execution } = tool;
     if (this.#bus === undefined || execution.kind !== "bus")
       return failureResult(
@@ -70,7 +71,7 @@ export class BusBackend implements Backend {
       return invalidArguments(tool, { text: error.message, paths: [`/${error.argument}`] });
     }
     try {
-      return readReply(await this.#bus.request(request, signal), tool);
+      return readReply(await this.#bus.request(request, abortSignalOf(signal)), tool);
     } catch (error) {
       return failureResult(unsent(error, tool));
     }

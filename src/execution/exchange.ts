@@ -7,7 +7,7 @@
  * 3. As long as nothing of the request was handed to a socket, `sending.begun` is false: the service has not seen it.
  */
 import type { Dispatcher } from "undici";
-import { abortReason } from "../core/abort.ts";
+import { abortReason, type CallSignal } from "../core/abort.ts";
 import { maxResultBytes } from "./result.ts";
 import type { OriginPool } from "./pools.ts";
 
@@ -47,7 +47,7 @@ export class AnswerTooLargeError extends Error {
 export function exchange(
   pool: OriginPool,
   request: HttpRequest,
-  signal: AbortSignal,
+  signal: CallSignal,
   sending: Sending,
 ): Promise<HttpAnswer> {
   return new Promise((resolve, reject) => {
@@ -58,7 +58,7 @@ export function exchange(
 
 class Exchange implements Dispatcher.DispatchHandler {
   readonly #pool: OriginPool;
-  readonly #signal: AbortSignal;
+  readonly #signal: CallSignal;
   readonly #sending: Sending;
   readonly #resolve: (answer: HttpAnswer) => void;
   readonly #reject: (error: Error) => void;
@@ -71,7 +71,7 @@ class Exchange implements Dispatcher.DispatchHandler {
 
   constructor(
     pool: OriginPool,
-    signal: AbortSignal,
+    signal: CallSignal,
     sending: Sending,
     resolve: (answer: HttpAnswer) => void,
     reject: (error: Error) => void,

@@ -7,6 +7,7 @@
  *    signal; what the tool does later is dropped.
  * 3. A call reads the snapshot once; no source is ever waited for.
  */
+import { Cancellation, type CallSignal } from "../core/abort.ts";
 import type { Clock } from "../core/clock.ts";
 import {
   CancelledError,
@@ -153,7 +154,7 @@ export class Executor {
     await Promise.all(this.#distinctBackends().map((backend) => backend.destroy(reason)));
   }
 
-  async #execute(call: ToolCall, signal: AbortSignal): Promise<ToolResult> {
+  async #execute(call: ToolCall, signal: CallSignal): Promise<ToolResult> {
     if (this.#state !== "open")
       return failureResult(new InfraUnavailableError("The runtime is draining and takes no new calls."));
     const tool = this.#snapshot().byName.get(call.name); // (3)
@@ -166,11 +167,11 @@ export class Executor {
   }
 
   /** The backend's result, or a failure as soon as the caller goes, the time is over or the runtime ends. (2) */
-  #limited(tool: Tool, call: ToolCall, parent: AbortSignal): Promise<ToolResult> {
+  #limited(tool: Tool, call: ToolCall, parent: CallSignal): Promise<ToolResult> {
     const seconds = tool.timeoutSeconds ?? this.#timeoutSeconds;
     // One timer and one listener for each call, rather than the general helpers: this is the hot path.
     return new Promise((resolve) => {
-      const controller = new AbortController();
+      const cancellation = new Cancellation();
       const settle = (result: ToolResult): void => {
         if (!this.#running.delete(end)) return;
         clearTimeout(timer);
@@ -180,14 +181,14 @@ export class Executor {
       };
       const end: End = (failure) => {
         settle(failureResult(failure));
-        controller.abort(failure);
+        cancellation.abort(failure);
       };
       const onParent = (): void => end(cancelled(parent));
       const timer = setTimeout(() => end(timedOut(tool, seconds)), seconds * 1000);
       parent.addEventListener("abort", onParent, { once: true });
       this.#running.add(end);
       this.#backends[tool.execution.kind]
-        .call(tool, call, controller.signal)
+        .call(tool, call, cancellation)
         .then(settle, (error: unknown) => settle(thrownResult(error)));
     });
   }
@@ -229,7 +230,7 @@ export class Executor {
   }
 }
 
-function cancelled(signal: AbortSignal): OnexError {
+function cancelled(signal: CallSignal): OnexError {
   const reason: unknown = signal.reason;
   return reason instanceof OnexError ? reason : new CancelledError(undefined, { cause: reason });
 }

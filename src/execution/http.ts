@@ -9,6 +9,7 @@
  *    connection was lost after that, only if the tool says that it may be called twice.
  * 4. The instances are those of the present snapshot, also in the middle of a call: what has gone is not opened again.
  */
+import type { CallSignal } from "../core/abort.ts";
 import type { Clock } from "../core/clock.ts";
 import { InfraConnectionError, InfraUnavailableError, OnexError } from "../core/errors.ts";
 import {
@@ -66,7 +67,7 @@ class Services {
     tool: Tool,
     plan: Plan,
     request: HttpRequest,
-    signal: AbortSignal,
+    signal: CallSignal,
     sending: Sending,
   ): () => Promise<ToolResult> {
     const pool = this.pools.get(plan.origin, tool.name);
@@ -107,7 +108,7 @@ export function httpBackend(options: HttpOptions): HttpBackend {
       allows: ({ key }) => !this.#isOpen(key),
     };
 
-    async call(tool: Tool, call: ToolCall, signal: AbortSignal): Promise<ToolResult> {
+    async call(tool: Tool, call: ToolCall, signal: CallSignal): Promise<ToolResult> {
       let tried: Set<string> | undefined;
       let serving = tool;
       let failure: OnexError | undefined;
@@ -144,7 +145,7 @@ export function httpBackend(options: HttpOptions): HttpBackend {
       tool: Tool,
       { plan }: Target,
       call: ToolCall,
-      signal: AbortSignal,
+      signal: CallSignal,
       sending: Sending,
     ): Promise<ToolResult> {
       if (plan instanceof OnexError) throw plan;

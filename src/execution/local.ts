@@ -8,6 +8,7 @@
  *    stays in use, and that is logged once. With no good one yet the caller gets the error.
  */
 import { basename } from "node:path";
+import { abortSignalOf, type CallSignal } from "../core/abort.ts";
 import { RuntimeHostError } from "../core/errors.ts";
 import { toJsonValue, type JsonValue } from "../core/json.ts";
 import type { Logger } from "../core/log.ts";
@@ -39,10 +40,10 @@ export class LocalBackend implements Backend {
     this.#log = log;
   }
 
-  async call(tool: Tool, call: ToolCall, signal: AbortSignal): Promise<ToolResult> {
+  async call(tool: Tool, call: ToolCall, signal: CallSignal): Promise<ToolResult> {
     const fn = await this.#functionOf(tool);
     if (signal.aborted) return aborted;
-    return runFunction(fn, tool, call, signal, this.#log);
+    return runFunction(fn, tool, call, abortSignalOf(signal), this.#log);
   }
 
   async destroy(): Promise<void> {}

@@ -30,7 +30,7 @@ import type {
   HandlerDescription,
   HandlerHealth,
 } from "../runtime/handler.ts";
-import type { CallTool } from "../tools/call.ts";
+import type { ToolExecutor } from "../tools/call.ts";
 import type { Catalog } from "../tools/catalog.ts";
 import type { ToolContext, ToolDefinition, ToolFunction } from "../tools/tool.ts";
 import { parseMcpConfig, type McpConfig } from "./mcp-config.ts";
@@ -44,7 +44,7 @@ export interface McpContainer extends Container {
   /** The tool catalog to serve from. */
   readonly registry?: Catalog;
   /** Executes the calls of tools in the catalog. */
-  readonly executor?: { readonly call: CallTool };
+  readonly executor?: ToolExecutor;
   /** Whether a server is opened. Default true; false: the sources are followed, and calls come through `gateway`. */
   readonly listen?: boolean;
   /** Sources are read and nothing is written: no last good state, no topic. Default false. */

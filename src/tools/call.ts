@@ -2,6 +2,7 @@
  * One call of a tool and its outcome. Owns the signature that everything wraps: `(call, signal) => Promise<ToolResult>`.
  * Outcomes are values: a call resolves, with `failure` set where it was not the tool itself that answered.
  */
+import type { CallSignal } from "../core/abort.ts";
 import { OnexError, toOnexError } from "../core/errors.ts";
 import type { JsonValue } from "../core/json.ts";
 import type { Progress, Tool, ToolLogLevel } from "./tool.ts";
@@ -37,11 +38,16 @@ export interface ToolResult {
   readonly failure?: OnexError;
 }
 
-export type CallTool = (call: ToolCall, signal: AbortSignal) => Promise<ToolResult>;
+export type CallTool = (call: ToolCall, signal: CallSignal) => Promise<ToolResult>;
+
+/** An executor that was handed over: it gets a whole `AbortSignal`. */
+export interface ToolExecutor {
+  call(call: ToolCall, signal: AbortSignal): Promise<ToolResult>;
+}
 
 /** Executes the tools of one kind. */
 export interface Backend {
-  call(tool: Tool, call: ToolCall, signal: AbortSignal): Promise<ToolResult>;
+  call(tool: Tool, call: ToolCall, signal: CallSignal): Promise<ToolResult>;
   /** Ends running work now and frees what is held. Whoever wants to drain waits for its calls first. */
   destroy(reason: Error): Promise<void>;
 }

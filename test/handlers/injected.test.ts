@@ -1,6 +1,6 @@
 import { describe, expect, it, vi } from "vitest";
 import { Catalog } from "../../src/index.ts";
-import { textResult, type CallTool, type ToolCall } from "../../src/tools/call.ts";
+import { textResult, type CallTool, type ToolCall, type ToolExecutor } from "../../src/tools/call.ts";
 import { makeTool, put } from "../support/tools.ts";
 import {
   callTool,
@@ -144,7 +144,7 @@ describe("an injected executor", () => {
 
   it("its calls are aborted by a forced shutdown, also where it ignores the signal", async () => {
     const signals: AbortSignal[] = [];
-    const call: CallTool = (_toolCall, signal) => {
+    const call: ToolExecutor["call"] = (_toolCall, signal) => {
       signals.push(signal);
       return new Promise(() => undefined);
     };

@@ -1,4 +1,5 @@
 import { describe, expect, it, onTestFinished, vi } from "vitest";
+import type { CallSignal } from "../../src/core/abort.ts";
 import type { Clock } from "../../src/core/clock.ts";
 import { textResult, type CallTool, type Principal } from "../../src/tools/call.ts";
 import { catalogOf, makeTool } from "../support/tools.ts";
@@ -177,7 +178,7 @@ describe("sessions", () => {
 
 /** A tool that waits until it is let go or aborted. */
 function waitingTool() {
-  const calls: { readonly signal: AbortSignal; readonly answer: (text: string) => void }[] = [];
+  const calls: { readonly signal: CallSignal; readonly answer: (text: string) => void }[] = [];
   const run: CallTool = (_, signal) =>
     new Promise((settle) => {
       const answer = (text: string): void => settle(textResult(text));
