@@ -29,8 +29,10 @@ import { createAuthenticator, type ApiKey } from "./http/auth.ts";
 import { shareWith } from "./http/cors.ts";
 import { createGuard } from "./http/guard.ts";
 import { httpParts } from "./http/parts.ts";
+import { plainDoor } from "./http/plain-door.ts";
 import { problem } from "./http/problem.ts";
 import { readinessProof } from "./http/readiness.ts";
+import type { ListenOptions } from "./http/server.ts";
 import { definitionOf } from "./mcp/definition.ts";
 import { Front } from "./mcp/front.ts";
 import type { ServerDeps } from "./mcp/server.ts";
@@ -231,7 +233,7 @@ export class Gateway {
    * @param token secret of this start, by which the readiness poll knows our server
    * @param state the handler's own
    */
-  fetchHandler(token: string, state: GatewayState): (request: Request) => Response | Promise<Response> {
+  surface(token: string, state: GatewayState): Pick<ListenOptions, "fetch" | "raw"> {
     const options = this.#options;
     const { log } = this.#parts;
     const front = new Front({
@@ -248,6 +250,7 @@ export class Gateway {
     this.#front = front;
     const guard = createGuard(options);
     const middleware = every(guard.middleware, shareWith(options.allowedOrigins));
+    const isServing = (): boolean => state.initialized() && !state.draining();
     const loopbackIsAdmin = isLoopback(options.host);
     const authenticator = createAuthenticator({ apiKeys: options.apiKeys, loopbackIsAdmin, log });
     const http = httpParts({ ...guard, middleware }, authenticator);
@@ -263,10 +266,18 @@ export class Gateway {
         body = textOf(bytes);
       }
       // Asked last: a stop may have begun while the body came in.
-      if (!state.initialized() || state.draining()) return notServing();
+      if (!isServing()) return notServing();
       return front.fetch(request, principal, body);
     });
-    return (request) => app.fetch(request);
+    const raw = plainDoor({
+      path: options.path,
+      guard,
+      authenticator,
+      isServing,
+      mayTake: (headers) => front.mayTake(headers),
+      take: (...request) => front.take(...request),
+    });
+    return { fetch: (request) => app.fetch(request), raw };
   }
 
   get sessionCount(): number {

@@ -254,7 +254,7 @@ export class HandlerMCP implements Handler {
     const listening = listen({
       host: config.host,
       port: config.port,
-      fetch: gateway.fetchHandler(token, {
+      ...gateway.surface(token, {
         initialized: () => isInitialized(this.#state),
         draining: () => this.#state.kind === "draining",
       }),

@@ -42,7 +42,7 @@ export interface Authenticator {
   /** The caller, or why not. A failure is written to the audit log. */
   readonly authenticate: (headers: RequestHeaders) => Authentication;
   /** The caller if the headers prove one. For routes that are open but show more to some. Not audited. */
-  readonly identify: (request: Request) => Principal | undefined;
+  readonly identify: (request: { readonly headers: RequestHeaders }) => Principal | undefined;
   /** The caller if they hold `role` (an admin holds both), else the answer: 401 or 403. */
   readonly authorize: (request: Request, role: Principal["role"]) => Principal | Response;
 }
@@ -73,7 +73,8 @@ export function createAuthenticator(options: AuthenticatorOptions): Authenticato
     if (first === undefined) return "missing_key";
     const digest = sha256(first);
     // Digests again, so that neither length nor content of one header can be timed against another's. (2)
-    if (presented.some((other) => !timingSafeEqual(sha256(other), digest))) return "conflicting_keys";
+    if (presented.length > 1 && presented.some((other) => !timingSafeEqual(sha256(other), digest)))
+      return "conflicting_keys";
     let found: Principal | undefined;
     for (const key of keys) if (timingSafeEqual(key.digest, digest)) found = key.principal;
     return found ?? "unknown_key";

@@ -15,6 +15,7 @@ import { canonicalHost, isAddress, isLoopback, isWildcard } from "./address.ts";
 import { problemResponse, toProblem, type Problem } from "./problem.ts";
 
 const defaultMaxBodyBytes = 4 * 1024 * 1024;
+const maxKnownHosts = 100;
 
 export interface GuardOptions {
   /** The address the server is bound to. */
@@ -82,10 +83,20 @@ export function createGuard(options: GuardOptions): Guard {
     );
   };
 
+  /** Hosts that are allowed, as they were sent: clients send few forms of them. */
+  const known = new Map<string, Authority>();
+
   const check = ({ method, headers }: GuardedRequest): Problem | undefined => {
     if (headers.host === undefined) return toProblem(400, { detail: "The Host header is missing." });
-    const asked = parseAuthority(headers.host);
-    if (asked === undefined || !hostAllowed(asked))
+    let asked = known.get(headers.host);
+    if (asked === undefined) {
+      asked = parseAuthority(headers.host);
+      if (asked !== undefined && hostAllowed(asked)) {
+        if (known.size >= maxKnownHosts) known.clear();
+        known.set(headers.host, asked);
+      } else asked = undefined;
+    }
+    if (asked === undefined)
       return toProblem(403, {
         detail: "This Host name is not served here; the operator can add it to the allowed hosts.",
       });

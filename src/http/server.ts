@@ -19,6 +19,16 @@ import { cutStalled } from "./stalled.ts";
 
 export { waitUntilReady } from "./readiness.ts";
 
+/**
+ * False: nothing was read, `fetch` is to answer. True: it answers itself, or calls `next` later to have `fetch` answer
+ * after all, or with what went wrong; the body that it has read by then it leaves in `req.rawBody`.
+ */
+export type RawListener = (
+  req: IncomingMessage & { rawBody?: Buffer },
+  res: ServerResponse,
+  next: (failure?: { readonly error: unknown }) => void,
+) => boolean;
+
 export interface ListenOptions {
   readonly host: string;
   /** 0 picks a free one. */
@@ -27,8 +37,8 @@ export interface ListenOptions {
     request: Request,
     env: { readonly incoming: IncomingMessage },
   ) => Response | Promise<Response>;
-  /** Tried first; true when it took the request. What it has read by then it leaves in `req.rawBody`. */
-  readonly raw?: (req: IncomingMessage, res: ServerResponse) => boolean;
+  /** Tried first. */
+  readonly raw?: RawListener;
   /** More connections than this are dropped as they come. Default no limit. */
   readonly maxConnections?: number;
   /** Time to send all headers, from the connection on or from a later request's first byte. Default 10,000. */
@@ -125,6 +135,21 @@ export async function listen(options: ListenOptions): Promise<HttpServer> {
   const ended = Promise.withResolvers<ServerEnd>();
   let stalled: NodeJS.Timeout | undefined;
 
+  const tryRaw = (raw: RawListener, req: IncomingMessage, res: ServerResponse): void => {
+    const next: Parameters<RawListener>[2] = (failure) => {
+      if (failure === undefined) void respond(req, res);
+      else {
+        report(asError(failure.error));
+        failRaw(res, failure.error);
+      }
+    };
+    try {
+      if (!raw(req, res, next)) next();
+    } catch (error) {
+      next({ error });
+    }
+  };
+
   server.on("connection", (socket) => {
     connections.set(socket, new Set());
     socket.once("close", () => connections.delete(socket));
@@ -138,14 +163,8 @@ export async function listen(options: ListenOptions): Promise<HttpServer> {
       if (state.kind !== "listening" && inProgress?.size === 0) req.socket.destroySoon();
     });
     if (state.kind !== "listening") res.shouldKeepAlive = false;
-    try {
-      if (options.raw?.(req, res) === true) return;
-    } catch (error) {
-      report(asError(error));
-      failRaw(res, error);
-      return;
-    }
-    void respond(req, res);
+    if (options.raw === undefined) void respond(req, res);
+    else tryRaw(options.raw, req, res);
   });
 
   await bind(server, options.host, options.port);

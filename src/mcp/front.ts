@@ -16,14 +16,16 @@ import {
   type LegacyHttpHandler,
   type McpHttpHandler,
 } from "@modelcontextprotocol/server";
+import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from "node:http";
 import { monotonicClock } from "../core/clock.ts";
 import { isObject } from "../core/json.ts";
 import type { Principal } from "../tools/call.ts";
 import type { SnapshotListener } from "../tools/catalog.ts";
+import { Hot } from "./hot.ts";
 import { idOf, readMessage, rpcError } from "./message.ts";
 import { paramMismatch } from "./params.ts";
 import { plainWherePossible } from "./plain.ts";
-import { buildServer, type ServerDeps } from "./server.ts";
+import { buildServer, listTtlMs, type ServerDeps } from "./server.ts";
 import type { SessionRequest } from "./session.ts";
 import { legacyRevisions, Sessions, type SessionOptions } from "./sessions.ts";
 
@@ -49,6 +51,7 @@ export class Front {
   readonly #subscriptions: McpHttpHandler;
   readonly #standalone: LegacyHttpHandler;
   readonly #stopListening: () => void;
+  readonly #hot: Hot | undefined;
 
   constructor(options: FrontOptions) {
     this.#options = options;
@@ -65,6 +68,15 @@ export class Front {
       clock: options.clock ?? monotonicClock,
       log: options.log,
     });
+    // A plain answer is a stream where they are wanted always: the SDK writes those.
+    this.#hot = options.jsonResponse
+      ? new Hot({
+          ...options,
+          listTtlMs,
+          sessions: options.stateless ? undefined : this.#sessions,
+          clock: options.clock ?? monotonicClock,
+        })
+      : undefined;
     this.#stopListening = options.onChange(() => {
       this.#subscriptions.notify.toolsChanged();
       this.#sessions.toolsChanged();
@@ -95,6 +107,16 @@ export class Front {
     }
   }
 
+  /** Whether a POST with these headers may be one that `take` takes. */
+  mayTake(headers: IncomingHttpHeaders): boolean {
+    return this.#hot?.mayTake(headers) ?? false;
+  }
+
+  /** Answers a plain request to the MCP endpoint. False: it is none, and `fetch` must answer it. */
+  take(request: IncomingMessage, response: ServerResponse, text: string, principal: Principal): boolean {
+    return this.#hot?.take(request, response, text, principal) ?? false;
+  }
+
   /** Ends subscriptions and waiting streams; calls go on. */
   async endStreams(): Promise<void> {
     this.#stopListening();
@@ -105,6 +127,7 @@ export class Front {
   /** Ends everything that is still open. */
   async close(): Promise<void> {
     await this.endStreams();
+    this.#hot?.close();
     await Promise.all([this.#calls.close(), this.#sessions.close()]);
   }
 

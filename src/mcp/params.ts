@@ -35,6 +35,9 @@ export function paramMismatch(tool: Tool, args: unknown, headers: Headers): stri
   return undefined;
 }
 
+/** Whether calls of `tool` carry such headers. */
+export const hasParamHeaders = (tool: Tool): boolean => declarationsOf(tool.inputSchema).length > 0;
+
 const decimal = /^-?\d+(\.\d+)?$/;
 const base64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/;
 

@@ -42,7 +42,7 @@ export interface ServerDeps {
 }
 
 /** Milliseconds a client may keep a list: none, since tools come and go at any time. */
-const listTtlMs = 0;
+export const listTtlMs = 0;
 
 /** A server that is not connected yet. Free of side effects: the stdio entry makes one for a probe and drops it. */
 export function buildServer(deps: ServerDeps): Server {
@@ -109,6 +109,7 @@ function resultOnWire(result: ToolResult): WireResult {
     content: [...result.content] as WireResult["content"],
     ...(result.structuredContent !== undefined && { structuredContent: result.structuredContent }),
     ...(result.isError && { isError: true }),
+    ...(result.meta !== undefined && { _meta: result.meta }),
   };
 }
 

@@ -14,8 +14,16 @@ import {
   type Server,
 } from "@modelcontextprotocol/server";
 import type { Clock } from "../core/clock.ts";
+import { CancelledError } from "../core/errors.ts";
 import { isObject } from "../core/json.ts";
 import { idOf, rpcError, type RpcId } from "./message.ts";
+
+/** A call of the session that the SDK does not know of. */
+export interface PlainCall {
+  readonly id: RpcId;
+  /** Ends it without an answer. */
+  cancel(reason: unknown): void;
+}
 
 export interface SessionRequest {
   readonly parsedBody?: unknown;
@@ -75,6 +83,26 @@ export class Session {
     }
   }
 
+  /** Takes the place of an id for a request that is answered at once. False: the id waits for its answer. (1) */
+  use(id: RpcId): boolean {
+    if (this.#transport.waiting.has(id)) return false;
+    this.#lastUsed = this.#clock.now();
+    return true;
+  }
+
+  /** Has a call wait for its answer. False: its id does so already. (1) */
+  beginPlain(call: PlainCall): boolean {
+    if (this.#transport.waiting.has(call.id)) return false;
+    this.#transport.waiting.set(call.id, call);
+    return true;
+  }
+
+  /** To be called once it has been answered, or cancelled. */
+  endPlain(id: RpcId): void {
+    this.#transport.waiting.delete(id);
+    this.#lastUsed = this.#clock.now();
+  }
+
   /** Tells the client, where it listens. */
   async toolsChanged(): Promise<void> {
     if (this.#isListening) await this.#server.sendToolListChanged();
@@ -87,6 +115,8 @@ export class Session {
 
   /** Aborts its calls and ends its streams. */
   close(): Promise<void> {
+    for (const request of this.#transport.waiting.values())
+      if ("cancel" in request) request.cancel(new CancelledError());
     return this.#server.close();
   }
 }
@@ -95,8 +125,8 @@ export class Session {
 const requestCancelled = -32_800;
 
 class SessionTransport extends WebStandardStreamableHTTPServerTransport {
-  /** Requests without an answer; whether one came alone: no other answer needs its stream. */
-  readonly waiting = new Map<RequestId, { readonly alone: boolean }>();
+  /** Requests without an answer; of the SDK's, whether one came alone: no other answer needs its stream. */
+  readonly waiting = new Map<RequestId, { readonly alone: boolean } | PlainCall>();
 
   async serve(request: Request, options: SessionRequest): Promise<Response> {
     const body = options.parsedBody;
@@ -133,6 +163,10 @@ class SessionTransport extends WebStandardStreamableHTTPServerTransport {
     const id = isObject(message["params"]) ? idOf({ id: message["params"]["requestId"] }) : null;
     const request = id === null ? undefined : this.waiting.get(id);
     if (id === null || request === undefined) return;
+    if ("cancel" in request) {
+      request.cancel(new CancelledError());
+      return;
+    }
     if (request.alone) this.closeSSEStream(id);
     const error = { code: requestCancelled, message: "Request cancelled" };
     // It fails where the request came in the same moment and has not begun: such a one is not cancelled.

@@ -85,6 +85,12 @@ export class Sessions {
     return session;
   }
 
+  /** The session of a request's id where it is in the table, not held: for a request that is answered at once or held there. (1) */
+  present(id: string, principal: Principal): Session | undefined {
+    const session = this.#sessions.get(id);
+    return session?.principal === principal.name ? session : undefined;
+  }
+
   /** The session of a request's id, held. (1) (2) (5) */
   async acquire(id: string, principal: Principal, authInfo: AuthInfo): Promise<Lookup> {
     if (!this.#knows(id, principal)) return { kind: "unknown" };

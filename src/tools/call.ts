@@ -33,7 +33,9 @@ export interface ContentBlock {
 export interface ToolResult {
   readonly content: readonly ContentBlock[];
   readonly structuredContent?: JsonValue;
+  readonly structuredText?: string;
   readonly isError: boolean;
+  readonly meta?: Readonly<Record<string, JsonValue>>;
   /** Set when the answer is the runtime's own (unknown tool, bad arguments, deadline, open breaker, unreachable), not the tool's. */
   readonly failure?: OnexError;
 }
