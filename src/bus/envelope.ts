@@ -11,6 +11,7 @@ import { z } from "zod";
 import { EnvelopeValidationError, RuntimeHostError, messageOf, toOnexError } from "../core/errors.ts";
 import { isObject, toJsonValue, type JsonValue } from "../core/json.ts";
 import { publicMessage } from "../core/public-text.ts";
+import { isTopicName } from "../core/topic-name.ts";
 
 /** A validated envelope. */
 export interface Envelope {
@@ -77,11 +78,6 @@ export type EnvelopeResult =
       /** False: the message is itself an answer, so nothing may be sent back. (3) */
       readonly answerable: boolean;
     };
-
-/** True for 1..249 of `[a-zA-Z0-9._-]`, neither "." nor "..". */
-export function isTopicName(name: string): boolean {
-  return /^[a-zA-Z0-9._-]{1,249}$/.test(name) && name !== "." && name !== "..";
-}
 
 const object = z.custom<Record<string, unknown>>(isObject, "expected an object");
 const id = z.string("expected a non-empty string").min(1, "expected a non-empty string");

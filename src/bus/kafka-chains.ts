@@ -7,6 +7,7 @@ import { Fifo } from "./fifo.ts";
 export class Chains<T> {
   readonly #concurrency: number;
   readonly #run: (item: T) => Promise<void>;
+  readonly #mayBegin: () => boolean;
   /** May run as soon as there is room. */
   readonly #ready = new Fifo<{ readonly item: T; readonly key: string | undefined }>();
   /** A key is here while an item with it is ready or runs; its later items wait in its lane. */
@@ -15,10 +16,14 @@ export class Chains<T> {
   #isHeld = false;
   #running = 0;
 
-  /** @param run never rejects */
-  constructor(concurrency: number, run: (item: T) => Promise<void>) {
+  /**
+   * @param run never rejects
+   * @param mayBegin is asked before each item; whoever turns it true calls `check`
+   */
+  constructor(concurrency: number, run: (item: T) => Promise<void>, mayBegin = (): boolean => true) {
     this.#concurrency = concurrency;
     this.#run = run;
+    this.#mayBegin = mayBegin;
   }
 
   /** @param key undefined: no order */
@@ -45,13 +50,18 @@ export class Chains<T> {
     this.#pump();
   }
 
+  /** Begins what may begin by now. */
+  check(): void {
+    this.#pump();
+  }
+
   /** Resolves when nothing runs. */
   async idle(): Promise<void> {
     if (this.#running > 0) await new Promise<void>((resolve) => this.#waiting.add(resolve));
   }
 
   #pump(): void {
-    while (!this.#isHeld && this.#running < this.#concurrency) {
+    while (!this.#isHeld && this.#running < this.#concurrency && this.#mayBegin()) {
       const next = this.#ready.shift();
       if (next === undefined) return;
       this.#running += 1;

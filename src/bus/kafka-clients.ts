@@ -1,8 +1,8 @@
 /**
- * A client of the library that many use at once, and another one after a failure that spoiled it. Owns: which client is
- * used next, and when one is closed. Does not own: what a client is used for.
+ * A client of the library that many use at once, and another one after a failure that spoiled it, or when it is
+ * retired. Owns: which client is used next, and when one is closed. Does not own: what a client is used for.
  *
- * 1. A use that fails ends no other: a spoiled client is used no more, and closed once nobody uses it.
+ * 1. A use that fails ends no other: a spoiled or retired client is used no more, and closed once nobody uses it.
  */
 interface Entry<T> {
   readonly client: T;
@@ -32,12 +32,17 @@ export class KafkaClients<T extends { readonly link: { cut(): void } }> {
     try {
       return await run(entry.client);
     } catch (thrown) {
-      if (this.#current === entry && this.#isSpoiled(thrown)) this.#current = undefined;
+      if (this.#isSpoiled(thrown)) this.retire(entry.client);
       throw thrown;
     } finally {
       entry.users -= 1;
       if (this.#current !== entry && entry.users === 0) this.#close(entry); // (1)
     }
+  }
+
+  /** Uses the client no more: who comes next gets another one. (1) */
+  retire(client: T): void {
+    if (this.#current?.client === client) this.#current = undefined;
   }
 
   /** Closes all of them at once. */

@@ -7,6 +7,7 @@ import {
   messageOf,
 } from "../core/errors.ts";
 import { isObject } from "../core/json.ts";
+import { tooLarge } from "./bus.ts";
 
 /** The broker's code for what went wrong, wherever the library put it: UNKNOWN_TOPIC_OR_PARTITION, ... */
 export function brokerCode(thrown: unknown): string | undefined {
@@ -16,11 +17,16 @@ export function brokerCode(thrown: unknown): string | undefined {
   return undefined;
 }
 
-/** True where what was sent exceeds what a broker takes. */
-export const isTooLarge = (thrown: unknown): boolean =>
-  thrown instanceof OnexError && thrown.facts.broker_code === tooLarge;
+/** What a broker answered that may be otherwise the next time: a controller that moves, a queue that is full. */
+export function transient(thrown: unknown): Error | undefined {
+  for (const error of chain(thrown)) {
+    if (typeof error.type === "string") {
+      return error.retriable === true && error instanceof Error ? error : undefined;
+    }
+  }
+  return undefined;
+}
 
-const tooLarge = "MESSAGE_TOO_LARGE";
 const tooLargeCodes: readonly (string | undefined)[] = [tooLarge, "RECORD_LIST_TOO_LARGE"];
 const refusalCodes = /AUTHORIZATION_FAILED$|^POLICY_VIOLATION$|^INVALID_/;
 

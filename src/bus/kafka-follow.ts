@@ -5,6 +5,7 @@
  * 1. The offsets that the topic had when following began are recorded before the group is joined, and every partition
  *    is read from them: joining at "latest" would lose what is published in between.
  * 2. The position is kept here, not in the group: after any interruption reading goes on exactly where it stopped.
+ * 3. A topic that was made anew is read from its beginning, and what was read of it before that was noticed, again.
  */
 import { randomUUID } from "node:crypto";
 import { InfraUnavailableError, messageOf } from "../core/errors.ts";
@@ -25,8 +26,8 @@ export interface FollowParts {
 interface Position {
   /** The next message that is handed over. */
   next: bigint;
-  /** Where the partition ended when following began. */
-  readonly historyEnd: bigint;
+  /** Where the partition ended when following began; 0 where the topic was made anew since. */
+  historyEnd: bigint;
   /** Where it ends now, as last known. */
   end: bigint;
 }
@@ -43,6 +44,7 @@ export async function followTopic(
 ): Promise<Following> {
   const { create } = options;
   if (create !== undefined) await parts.topics.ensure(topic, create, signal);
+  const identity = await parts.topics.identity(topic, signal);
   const bounds = await parts.topics.bounds(topic, signal);
   const positions = new Map<number, Position>();
   for (const [partition, { low, high }] of bounds) {
@@ -51,7 +53,7 @@ export async function followTopic(
   const follower = new Follower(topic, options, parts, positions);
   parts.followers.add(follower);
   try {
-    await follower.start(signal);
+    await follower.start(identity, signal);
   } catch (thrown) {
     await follower.close();
     throw thrown;
@@ -81,6 +83,11 @@ export class Follower implements Following {
       log: parts.log,
       topic,
       group: this.#group,
+      create: options.create,
+      onRemade: () => {
+        this.#positions.clear(); // (3)
+        this.#checkCaughtUp();
+      },
       onAssigned: (partitions) => {
         // (2); a partition that was added to the topic since is all new.
         for (const partition of partitions) this.#reader.seek(partition, this.#position(partition).next);
@@ -94,8 +101,8 @@ export class Follower implements Following {
     return this.#caughtUp.promise;
   }
 
-  async start(signal: AbortSignal): Promise<void> {
-    await this.#reader.start(signal);
+  async start(identity: string, signal: AbortSignal): Promise<void> {
+    await this.#reader.start(identity, signal);
     this.#checkCaughtUp();
   }
 
@@ -144,8 +151,11 @@ export class Follower implements Following {
 
   async #take({ partition, messages, next, end }: ReadBatch): Promise<boolean> {
     const position = this.#position(partition);
-    // The topic was deleted and made anew: what is there now is all new.
-    if (end < position.next) position.next = 0n;
+    // Made anew, as it is known where brokers tell no ids: what is there now is all new. (3)
+    if (end < position.next) {
+      position.next = 0n;
+      position.historyEnd = 0n;
+    }
     position.end = end;
     const fresh = messages.flatMap((message): FollowedMessage[] => {
       const offset = BigInt(message.offset);

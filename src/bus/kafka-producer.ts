@@ -1,15 +1,23 @@
 /**
- * Publishing on Kafka. Owns: the library's producer, retries, the breaker, and creating a topic that is not there. Does
- * not own: what is published, and when a client is replaced (`kafka-clients.ts`).
+ * Publishing on Kafka. Owns: the library's producer, retries, the breaker, trying brokers that were not reached, and
+ * creating a topic that is not there. Does not own: what is published, and when a client is replaced (`kafka-clients.ts`).
  *
  * 1. The producer has a client of its own that gives up soon: consumers wait through an outage, and a publish that did
  *    the same would never tell the breaker of it.
  * 2. No failure ends the producer: the next message is tried anew.
  * 3. A topic is seen to before the first message to it is sent, and holds no trial of the breaker meanwhile. Only brokers
  *    that cannot be reached, or do not answer in time, count for the breaker: not what they say of one topic.
+ * 4. Once anything on the bus reaches a broker again the breaker lets a message through, whatever is left of its time;
+ *    where that one fails no other broker's answer shortens the breaker's time again.
+ * 5. Senders choose where their answers go, and so how many topics there are: so many are remembered, and the library's
+ *    client, which asks the brokers for all that it knows at each new one and forgets none, is then replaced.
+ * 6. Brokers that were not reached are tried until they are, whether or not anyone publishes: health tells of the present.
+ *    Where a message could not be sent these are the leaders of its topic: that another broker answers says nothing of them.
  */
 import type { Message, Producer } from "kafkajs";
 import { abortable, abortReason, sleep, within } from "../core/abort.ts";
+import { backoffMs } from "../core/backoff.ts";
+import { monotonicClock } from "../core/clock.ts";
 import { InfraTimeoutError, InfraUnavailableError, messageOf, type OnexError } from "../core/errors.ts";
 import { CircuitBreaker } from "../resilience/circuit-breaker.ts";
 import type { BusMessage } from "./bus.ts";
@@ -17,12 +25,16 @@ import { KafkaClients } from "./kafka-clients.ts";
 import { brokerCode, kafkaError } from "./kafka-errors.ts";
 import { KafkaLink, type LinkOptions } from "./kafka-link.ts";
 import type { ResolvedKafkaOptions } from "./kafka-options.ts";
+import { partitioner } from "./kafka-partitioner.ts";
 import type { KafkaTopics } from "./kafka-topics.ts";
+import { RecentSet } from "./recent-set.ts";
 
 interface Client {
   readonly link: KafkaLink;
   readonly producer: Producer;
   readonly connected: Promise<void>;
+  /** Sent to. (5) */
+  readonly topics: Set<string>;
 }
 
 /** (1) */
@@ -32,6 +44,10 @@ const ackOf = { all: -1, 1: 1, 0: 0 } as const;
 const newTopicMs = 100;
 const longestBackoffMs = 30_000;
 const disconnectMs = 2000;
+/** Between attempts to reach a broker again. (6) */
+const reconnectMs = 2000;
+/** (5) */
+const rememberedTopics = 1000;
 
 export class KafkaProducer {
   readonly #link: LinkOptions;
@@ -40,9 +56,14 @@ export class KafkaProducer {
   readonly #breaker: CircuitBreaker;
   readonly #closed = new AbortController();
   readonly #clients: KafkaClients<Client>;
-  /** Topics that were there when they were last looked at. (3) */
-  readonly #there = new Set<string>();
+  /** Topics that were there when they were last looked at. (3) (5) */
+  readonly #there = new RecentSet(rememberedTopics);
   #failure: string | undefined;
+  /** To which a message could not be sent, since the failure; undefined where no broker was reached at all. (6) */
+  #lostTopic: string | undefined;
+  /** When a broker's answer last shortened the breaker's time, unless a message got through since. (4) */
+  #shortenedAt = -Infinity;
+  #isTrying = false;
 
   constructor(link: LinkOptions, options: ResolvedKafkaOptions, topics: KafkaTopics) {
     this.#link = link;
@@ -59,6 +80,7 @@ export class KafkaProducer {
       successThreshold: 1,
       halfOpenRequests: 1,
     });
+    link.reach.onReached(() => this.#halfOpen());
   }
 
   /** Why the latest attempt to reach a broker failed; undefined where it did not. */
@@ -69,7 +91,7 @@ export class KafkaProducer {
   }
 
   /**
-   * Reaches a broker, in one attempt. One that takes longer goes on, and the next call waits for it.
+   * Reaches a broker, in one attempt; after a failure it is tried on. (6)
    *
    * @throws OnexError
    */
@@ -82,7 +104,7 @@ export class KafkaProducer {
           facts: { operation: "reach a broker", timeout_seconds: limitMs / 1000 },
         });
       }
-      this.#failure = undefined;
+      this.#recovered();
     } catch (thrown) {
       throw this.#failed(thrown, "reach a broker", this.#link.servers.join(","));
     }
@@ -105,7 +127,8 @@ export class KafkaProducer {
         if (isThere) {
           await this.#send(topic, message);
           permit.success();
-          this.#failure = undefined;
+          this.#shortenedAt = -Infinity;
+          this.#recovered();
           this.#link.reach.reached();
           return;
         }
@@ -117,6 +140,7 @@ export class KafkaProducer {
           throw abortReason(this.#closed.signal);
         }
         const isUnknown = isUnknownTopic(thrown);
+        if (isThere && isOutage(thrown) && !(thrown instanceof NotConnected)) this.#lostTopic = topic;
         const error = this.#failed(thrown, `publish to ${topic}`, topic);
         if (!error.countsForBreaker || !isOutage(thrown)) permit.release();
         else if (isThere) permit.failure();
@@ -124,10 +148,26 @@ export class KafkaProducer {
         if (isUnknown) this.#there.delete(topic);
         if (!error.retryable || attempt >= publishRetries) throw error;
         attempt += 1;
-        const backoffMs = retryBackoffBaseSeconds * 1000 * 2 ** attempt * (0.75 + Math.random() / 2);
-        await sleep(isUnknown ? newTopicMs : Math.min(backoffMs, longestBackoffMs), this.#closed.signal);
+        const pauseMs = isUnknown
+          ? newTopicMs
+          : backoffMs(attempt, { firstMs: retryBackoffBaseSeconds * 1000, maxMs: longestBackoffMs });
+        await sleep(pauseMs, this.#closed.signal);
       }
     }
+  }
+
+  /** (4) */
+  #halfOpen(): void {
+    const now = monotonicClock.now();
+    const isOpen = this.#breaker.state.kind === "open";
+    if (!isOpen || now - this.#shortenedAt < this.#options.circuitBreakerResetSeconds * 1000) return;
+    this.#shortenedAt = now;
+    this.#breaker.halfOpen();
+  }
+
+  #recovered(): void {
+    this.#failure = undefined;
+    this.#lostTopic = undefined;
   }
 
   #countOutage(): void {
@@ -163,9 +203,11 @@ export class KafkaProducer {
       value: value === null ? null : Buffer.from(value.buffer, value.byteOffset, value.byteLength),
       headers: { ...headers },
     };
-    const sent = this.#clients.use(async ({ connected, producer }) => {
-      await connected;
-      await producer.send({ topic, messages: [message], acks: ackOf[this.#options.acks] });
+    const sent = this.#clients.use(async (client) => {
+      await client.connected;
+      client.topics.add(topic);
+      if (client.topics.size >= rememberedTopics) this.#clients.retire(client); // (5)
+      await client.producer.send({ topic, messages: [message], acks: ackOf[this.#options.acks] });
     });
     await abortable(sent, this.#closed.signal);
   }
@@ -177,15 +219,40 @@ export class KafkaProducer {
       this.#failure ??= `no Kafka broker could be reached since ${since}: ${messageOf(thrown)}`;
       // A broker that refuses the login is reached.
       if (error.countsForBreaker) this.#link.reach.lost(messageOf(thrown));
+      void this.#tryOn();
     }
     return error;
+  }
+
+  /** (6) */
+  async #tryOn(): Promise<void> {
+    if (this.#isTrying) return;
+    this.#isTrying = true;
+    const { signal } = this.#closed;
+    try {
+      while (this.#failure !== undefined) {
+        await sleep(reconnectMs, signal);
+        // Not by the client that publishes: what it connected once says nothing of now.
+        const isReached = await abortable(this.#topics.reach(this.#lostTopic), signal).then(
+          () => true,
+          () => false,
+        );
+        if (!isReached) continue;
+        this.#recovered();
+        this.#link.reach.reached();
+      }
+    } catch {
+      // It was closed.
+    } finally {
+      this.#isTrying = false;
+    }
   }
 }
 
 function connect(options: LinkOptions): Client {
   const link = new KafkaLink(options, impatient);
   const producer = link.kafka.producer({
-    createPartitioner: options.library.Partitioners.DefaultPartitioner,
+    createPartitioner: partitioner(options.library.Partitioners.DefaultPartitioner),
     allowAutoTopicCreation: false,
     retry: impatient,
   });
@@ -193,7 +260,7 @@ function connect(options: LinkOptions): Client {
     throw new NotConnected(messageOf(thrown), { cause: thrown });
   });
   connected.catch(() => undefined);
-  return { link, producer, connected };
+  return { link, producer, connected, topics: new Set() };
 }
 
 /** A client whose first attempt failed makes no other by itself. */
@@ -204,6 +271,7 @@ const isUnknownTopic = (thrown: unknown): boolean => brokerCode(thrown) === "UNK
 /** An error with a broker's code came from a broker, an unavailable one is about a topic. (3) */
 const isOutage = (thrown: unknown): boolean => {
   const code = brokerCode(thrown);
+  if (thrown instanceof NotConnected) return true;
   return code === undefined ? !(thrown instanceof InfraUnavailableError) : code === "REQUEST_TIMED_OUT";
 };
 

@@ -37,6 +37,20 @@ export class Progress {
     if (this.#next === undefined || next > this.#next) this.#next = next;
   }
 
+  /** All before `next` was done by someone else. */
+  skip(next: bigint): void {
+    for (const offset of this.#unfinished) {
+      if (offset >= next) break;
+      this.#unfinished.delete(offset);
+    }
+    this.passed(next);
+  }
+
+  /** Whether the message was taken, and is not done yet. */
+  isOpen(offset: bigint): boolean {
+    return this.#unfinished.has(offset);
+  }
+
   finish(offset: bigint): void {
     this.#unfinished.delete(offset);
   }

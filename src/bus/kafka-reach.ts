@@ -1,6 +1,6 @@
 /**
- * Whether the brokers are reached, in the log. Owns: one line when an outage begins and one when it is over, whoever on
- * the bus notices first. Does not own: health (`kafka.ts`), what is tried again.
+ * Whether the brokers are reached. Owns: one line in the log when an outage begins and one when it is over, whoever on
+ * the bus notices first, and telling the producer of its end. Does not own: health (`kafka.ts`), what is tried again.
  *
  * 1. Lines come in pairs: nothing is said of an outage that goes on, nor of its end where it was not told.
  * 2. A broker that answers one of many connections is reached; one that only takes connections is not.
@@ -11,11 +11,17 @@ export class KafkaReach {
   readonly #log: Logger;
   /** Connections on which a broker has answered. */
   readonly #answered = new Set<object>();
+  #listener: () => void = () => undefined;
   #isLost = false;
   #isClosed = false;
 
   constructor(log: Logger) {
     this.#log = log;
+  }
+
+  /** @param listener is called when an outage is over; it takes the place of the one before */
+  onReached(listener: () => void): void {
+    this.#listener = listener;
   }
 
   /** A broker answered on this connection. (2) */
@@ -45,6 +51,7 @@ export class KafkaReach {
     if (!this.#isLost || this.#isClosed) return;
     this.#isLost = false;
     this.#log.info({}, "Kafka is reached again");
+    this.#listener();
   }
 
   /** What ends with the bus is no outage. */

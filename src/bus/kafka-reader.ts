@@ -7,15 +7,19 @@
  * 2. Nothing is read past a batch that `onBatch` did not take.
  * 3. A commit is one attempt, under the membership of this moment: one repeated later could rewind a partition that
  *    another member has gone on with.
+ * 4. A topic that was deleted is made again where that is allowed, else waited for. One that was made anew is read from
+ *    its beginning: whether it was is asked whenever partitions are shared out, before anything of them is handed over;
+ *    when offsets come that had come before; and now and then.
  */
 import type { Broker, Cluster, Consumer, EachBatchPayload } from "kafkajs";
 import { abortable, sleep, within } from "../core/abort.ts";
+import { backoffMs } from "../core/backoff.ts";
 import { InfraUnavailableError, messageOf } from "../core/errors.ts";
 import type { Logger } from "../core/log.ts";
 import { stickyAssigner } from "./kafka-assigner.ts";
 import { KafkaLink, type LinkOptions } from "./kafka-link.ts";
 import type { DeliveredMessage } from "./bus.ts";
-import type { KafkaTopics } from "./kafka-topics.ts";
+import { commitNote, type KafkaTopics, type NewTopic } from "./kafka-topics.ts";
 
 export interface ReadBatch {
   readonly partition: number;
@@ -32,10 +36,16 @@ export interface ReaderOptions {
   readonly topic: string;
   readonly group: string;
   readonly log: Logger;
+  /** How the topic is made again; undefined: it is waited for. (4) */
+  readonly create: NewTopic | undefined;
+  /** The topic was made anew: no position in it holds any more. Is called while the member has no partitions. (4) */
+  readonly onRemade: () => void;
   /** The member's partitions, at every change. (1) */
   readonly onAssigned: (partitions: readonly number[]) => void;
   /** The group is about to share its partitions out again, and waits for this; never rejects. */
   readonly onRebalance?: () => Promise<void>;
+  /** `isMember` is true again, or still. */
+  readonly onHeartbeat?: () => void;
   /** False leaves the batch to be read again. (2) */
   readonly onBatch: (batch: ReadBatch) => boolean | Promise<boolean>;
   /** Records without messages (of transactions) went by. */
@@ -52,10 +62,14 @@ const heartbeatInterval = 1000;
 const rebalanceTimeout = 30_000;
 /** For partitions that are added to a topic to be seen. */
 const metadataMaxAge = 30_000;
-const restartMs = 250;
-const longestRestartMs = 2000;
+const restart = { firstMs: 500, maxMs: 2000 };
 const leaveMs = 3000;
 const hastyLeaveMs = 1000;
+
+/** Between questions whether the topic is still the same. (4) */
+const lookMs = 2000;
+/** For whoever deleted a topic to make it anew himself. (4) */
+const remakeMs = 2000;
 
 /** The library's brokers can do so; its types leave it out. */
 interface LeavesGroups {
@@ -70,7 +84,14 @@ interface Running {
   /** In its group, as far as is known here. */
   isJoined: boolean;
   commit: Commit | undefined;
+  /** Ends it. */
+  readonly fail: (reason: Error) => void;
+  /** Whether the topic is the same, asked when partitions were shared out. (4) */
+  looking: Promise<boolean>;
 }
+
+/** (4) */
+class TopicGone extends Error {}
 
 export class KafkaReader {
   readonly #options: ReaderOptions;
@@ -79,10 +100,16 @@ export class KafkaReader {
   #assigned: readonly number[] = [];
   /** As which it joined the group last. */
   #memberId: string | undefined;
+  /** When its group last said that it is a member, in milliseconds of `performance.now`. */
+  #memberAt = -Infinity;
   /** Why the library gave up; undefined once the member is in its group again. */
   #failure: string | undefined;
   #failures = 0;
   #running: Running | undefined;
+  /** Of the topic that is read. (4) */
+  #identity = "";
+  /** By partition, what the next message must lie beyond. (4) */
+  readonly #reached = new Map<number, bigint>();
   #loop: Promise<void> | undefined;
 
   constructor(options: ReaderOptions) {
@@ -90,8 +117,13 @@ export class KafkaReader {
     this.#joined.promise.catch(() => undefined);
   }
 
-  /** Resolves when the member has its partitions for the first time. */
-  async start(signal: AbortSignal): Promise<void> {
+  /**
+   * Resolves when the member has its partitions for the first time.
+   *
+   * @param identity of the topic, from before its offsets were asked for
+   */
+  async start(identity: string, signal: AbortSignal): Promise<void> {
+    this.#identity = identity;
     this.#loop ??= this.#run();
     await abortable(this.#joined.promise, signal);
   }
@@ -104,8 +136,18 @@ export class KafkaReader {
     return this.#failure === undefined ? undefined : `${topic}: reading begins anew: ${this.#failure}`;
   }
 
+  /** Of the topic that is read; `""` where it is not known. */
+  get identity(): string {
+    return this.#identity;
+  }
+
   get isReached(): boolean {
     return this.#running !== undefined && this.#running.link.unreachableSince === undefined;
+  }
+
+  /** False where its session may be over, and its partitions another one's, because nothing was heard for as long. */
+  get isMember(): boolean {
+    return performance.now() - this.#memberAt < sessionTimeout;
   }
 
   seek(partition: number, offset: bigint): void {
@@ -135,7 +177,12 @@ export class KafkaReader {
     }
     // Before the first batch the library has this way only, which repeats the attempt.
     await running.consumer.commitOffsets(
-      [...offsets].map(([partition, offset]) => ({ topic, partition, offset: String(offset) })),
+      [...offsets].map(([partition, offset]) => ({
+        topic,
+        partition,
+        offset: String(offset),
+        metadata: commitNote(this.#identity),
+      })),
     );
   }
 
@@ -174,9 +221,55 @@ export class KafkaReader {
   async #run(): Promise<void> {
     const { signal } = this.#stopped;
     while (!signal.aborted) {
-      await this.#consume(signal);
-      const pauseMs = Math.min(restartMs * 2 ** this.#failures, longestRestartMs);
-      await sleep(pauseMs * (0.75 + Math.random() / 2), signal).catch(() => undefined);
+      try {
+        await this.#awaitTopic(signal);
+        await this.#consume(signal);
+        await sleep(backoffMs(this.#failures, restart), signal);
+      } catch {
+        // It has ended.
+      }
+    }
+  }
+
+  /** (4) */
+  async #awaitTopic(signal: AbortSignal): Promise<void> {
+    const { topics, topic, create, onRemade, log } = this.#options;
+    if (create !== undefined) await topics.ensure(topic, create, signal);
+    const identity = await topics.identity(topic, signal);
+    if (isAnother(identity, this.#identity)) {
+      log.warn({ topic }, `Topic ${topic} was made anew: it is read from its beginning`);
+      this.#assigned = [];
+      this.#reached.clear();
+      onRemade();
+    }
+    if (identity !== "") this.#identity = identity;
+  }
+
+  /** False where the topic is gone or another one: then reading begins anew. Never rejects. (4) */
+  async #look(running: Running): Promise<boolean> {
+    const { topics, topic } = this.#options;
+    const { identity } = this;
+    let found: string | undefined;
+    try {
+      found = await topics.look(topic);
+    } catch {
+      // Its brokers are away, which is told elsewhere.
+      return true;
+    }
+    if (found === undefined) running.fail(new TopicGone(`topic ${topic} does not exist any more`));
+    else if (isAnother(found, identity)) running.fail(new Error(`topic ${topic} was made anew`));
+    else return true;
+    return false;
+  }
+
+  async #watch(running: Running, signal: AbortSignal): Promise<void> {
+    try {
+      for (;;) {
+        await sleep(lookMs, signal);
+        await this.#look(running);
+      }
+    } catch {
+      // It is over.
     }
   }
 
@@ -211,23 +304,38 @@ export class KafkaReader {
       metadataMaxAge,
       allowAutoTopicCreation: false,
     });
-    const running: Running = { link, consumer, isJoined: false, commit: undefined };
     const crashed = Promise.withResolvers<never>();
+    const running: Running = {
+      link,
+      consumer,
+      isJoined: false,
+      commit: undefined,
+      fail: crashed.reject,
+      looking: Promise.resolve(true),
+    };
+    const over = new AbortController();
     crashed.promise.catch(() => undefined);
     consumer.on("consumer.crash", ({ payload }) => crashed.reject(payload.error));
     consumer.on("consumer.group_join", ({ payload }) => {
       running.isJoined = true;
+      running.looking = this.#look(running);
       this.#memberId = payload.memberId;
+      this.#memberAt = performance.now();
       this.#failure = undefined;
       this.#failures = 0;
       this.#assigned = payload.memberAssignment[topic] ?? [];
       this.#options.onAssigned(this.#assigned);
       this.#joined.resolve(undefined);
     });
+    consumer.on("consumer.heartbeat", () => {
+      this.#memberAt = performance.now();
+      this.#options.onHeartbeat?.();
+    });
     consumer.on("consumer.end_batch_process", ({ payload: { partition, lastOffset, batchSize } }) => {
       if (batchSize === 0) this.#options.onSkipped?.(partition, BigInt(lastOffset) + 1n);
     });
     this.#running = running;
+    void this.#watch(running, AbortSignal.any([signal, over.signal]));
     const work = async (): Promise<never> => {
       await consumer.connect();
       // Where an offset is no longer there reading goes on at the earliest that is: nothing more is lost.
@@ -240,14 +348,18 @@ export class KafkaReader {
       });
       return await crashed.promise;
     };
+    let isGone = false;
     try {
       await abortable(Promise.race([work(), crashed.promise]), signal);
     } catch (thrown) {
       if (!signal.aborted) this.#gaveUp(thrown);
+      isGone = thrown instanceof TopicGone;
     }
+    over.abort();
     link.cut();
     if (this.#running === running) this.#running = undefined;
     await leave(consumer, hastyLeaveMs);
+    if (isGone) await sleep(remakeMs, signal).catch(() => undefined);
   }
 
   /**
@@ -276,19 +388,34 @@ export class KafkaReader {
     const { batch } = payload;
     const { topic, partition } = batch;
     running.commit = async (offsets) => {
-      const partitions = [...offsets].map(([id, offset]) => ({ partition: id, offset: String(offset) }));
+      const metadata = commitNote(this.#identity);
+      const partitions = [...offsets].map(([id, offset]) => ({
+        partition: id,
+        offset: String(offset),
+        metadata,
+      }));
       await payload.commitOffsetsIfNecessary({ topics: [{ topic, partitions }] });
     };
+    const [first] = batch.messages;
     const last = batch.messages.at(-1);
+    const end = BigInt(batch.highWatermark);
+    const reached = this.#reached.get(partition) ?? 0n;
+    const isBehind = end < reached || (first !== undefined && BigInt(first.offset) < reached);
+    if (isBehind) running.looking = this.#look(running);
+    if ((await within(running.looking, lookMs)) === false) return; // (4)
+    if (this.#running !== running) return;
     // A seek since the read wins over what was read.
     if (last === undefined || payload.isStale() || this.#stopped.signal.aborted) return;
+    const next = BigInt(batch.lastOffset()) + 1n;
     const taken = await this.#options.onBatch({
       partition,
       messages: batch.messages.map((message) => delivered(topic, partition, message)),
-      next: BigInt(batch.lastOffset()) + 1n,
-      end: BigInt(batch.highWatermark),
+      next,
+      end,
     });
-    if (taken && !payload.isStale()) payload.resolveOffset(last.offset); // (2)
+    if (!taken || payload.isStale()) return;
+    payload.resolveOffset(last.offset); // (2)
+    this.#reached.set(partition, next);
   }
 }
 
@@ -321,6 +448,9 @@ async function leave(consumer: Consumer, limitMs: number): Promise<void> {
     limitMs,
   );
 }
+
+/** Where one of the two is not known they are taken for the same. */
+const isAnother = (one: string, other: string): boolean => one !== "" && other !== "" && one !== other;
 
 const notJoined = (topic: string): InfraUnavailableError =>
   new InfraUnavailableError(`the reader of ${topic} is not in its group at the moment`, { retryable: true });

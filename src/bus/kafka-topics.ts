@@ -5,19 +5,28 @@
  * 1. What takes a signal waits for brokers for as long as it takes, and ends when the signal aborts.
  * 2. Publishers that need the same topic at once share one attempt to have it; a few topics are seen to at once.
  */
-import type { Admin, ITopicConfig } from "kafkajs";
+import type { Admin, Cluster, ITopicConfig } from "kafkajs";
 import { abortable, sleep, within } from "../core/abort.ts";
+import { backoffMs } from "../core/backoff.ts";
 import { InfraUnavailableError, OnexError, messageOf } from "../core/errors.ts";
 import type { Logger } from "../core/log.ts";
 import { Chains } from "./kafka-chains.ts";
 import { KafkaClients } from "./kafka-clients.ts";
-import { brokerCode, kafkaError } from "./kafka-errors.ts";
+import { brokerCode, kafkaError, transient } from "./kafka-errors.ts";
 import { KafkaLink, type LinkOptions } from "./kafka-link.ts";
+import { clusterOf, topicId } from "./kafka-topic-id.ts";
 
 export interface NewTopic {
   /** Default: the broker's own. */
   readonly partitions?: number;
   readonly compacted?: boolean;
+}
+
+interface Client {
+  readonly link: KafkaLink;
+  readonly admin: Promise<Admin>;
+  /** Connected on the first call; undefined where the library shows none. */
+  readonly cluster: () => Promise<Cluster | undefined>;
 }
 
 /** The first offset there is, and the one that the next message gets. */
@@ -28,9 +37,8 @@ export interface Bounds {
 
 const unknownTopic = "UNKNOWN_TOPIC_OR_PARTITION";
 
-/** Of the pause after a failed attempt; it doubles, from the first value to the second. */
-const firstPauseMs = 100;
-const longestPauseMs = 2000;
+/** After a failed attempt. */
+const pause = { firstMs: 100, maxMs: 2000 };
 /** For the broker to elect the leaders of a new topic. */
 const creationMs = 10_000;
 const creationPollMs = 50;
@@ -44,7 +52,7 @@ export class KafkaTopics {
   readonly #waiting = new Map<string, string>();
   /** The reasons that were logged, by topic. */
   readonly #told = new Map<string, string>();
-  readonly #clients: KafkaClients<{ readonly link: KafkaLink; readonly admin: Promise<Admin> }>;
+  readonly #clients: KafkaClients<Client>;
   readonly #having = new Map<string, Promise<void>>();
   readonly #turns = new Chains<() => Promise<void>>(concurrentTopics, (work) => work());
   #isClosed = false;
@@ -120,13 +128,58 @@ export class KafkaTopics {
     });
   }
 
-  /** What the group committed, by partition; negative where it committed nothing. */
-  async committed(group: string, topic: string, signal: AbortSignal): Promise<ReadonlyMap<number, bigint>> {
+  /** Tells the topic from others that have had its name; `""` where the brokers do not say. Waits for the topic. */
+  async identity(topic: string, signal: AbortSignal): Promise<string> {
+    return await this.#persist(topic, signal, async (_admin, client) => {
+      const id = await identityOf(client, topic);
+      if (id === undefined) throw new Absent(`topic ${topic} does not exist`);
+      return id;
+    });
+  }
+
+  /** The same in one attempt; undefined where the topic is absent. @throws what the library throws */
+  async look(topic: string): Promise<string | undefined> {
+    return await this.#ask((_admin, client) => identityOf(client, topic));
+  }
+
+  /**
+   * What the group committed, by partition; negative where it committed nothing. What it committed of another topic that
+   * had the name says nothing of this one, which is read from its beginning.
+   *
+   * @param identity the topic's; `""` where it is not known
+   */
+  async committed(
+    group: string,
+    topic: string,
+    identity: string,
+    signal: AbortSignal,
+  ): Promise<ReadonlyMap<number, bigint>> {
     return await this.#persist(topic, signal, async (admin) => {
       const topics = await admin.fetchOffsets({ groupId: group, topics: [topic] });
       const found = topics.find((entry) => entry.topic === topic)?.partitions ?? [];
-      return new Map(found.map(({ partition, offset }) => [partition, BigInt(offset)]));
+      return new Map(
+        found.map(({ partition, offset, metadata }) => [
+          partition,
+          isOfAnother(metadata, identity) ? 0n : BigInt(offset),
+        ]),
+      );
     });
+  }
+
+  /**
+   * Whether a broker answers, in one attempt; with a topic: whether all leaders of its partitions do, unless it is gone.
+   *
+   * @throws what the library throws where not
+   */
+  async reach(topic?: string): Promise<void> {
+    try {
+      await this.#ask(async (admin) => {
+        if (topic === undefined) await admin.describeCluster();
+        else await admin.fetchTopicOffsets(topic);
+      });
+    } catch (thrown) {
+      if (brokerCode(thrown) !== unknownTopic) throw thrown;
+    }
   }
 
   /** One attempt; a group that stays behind is removed by the brokers in time. Never rejects. */
@@ -147,20 +200,26 @@ export class KafkaTopics {
   }
 
   /** (1) */
-  async #persist<T>(topic: string, signal: AbortSignal, ask: (admin: Admin) => Promise<T>): Promise<T> {
-    for (let attempt = 0; ; attempt += 1) {
-      signal.throwIfAborted();
-      try {
-        const answer = await abortable(this.#ask(ask), signal);
-        this.#waiting.delete(topic);
-        if (this.#told.delete(topic)) this.#log.info({ topic }, `Topic ${topic} is there`);
-        return answer;
-      } catch (thrown) {
-        if (signal.aborted) throw thrown;
-        this.#wait(topic, reasonOf(thrown, topic), attempt);
-        const pauseMs = Math.min(firstPauseMs * 2 ** attempt, longestPauseMs) * (0.75 + Math.random() / 2);
-        await sleep(pauseMs, signal).finally(() => signal.aborted && this.#waiting.delete(topic));
+  async #persist<T>(
+    topic: string,
+    signal: AbortSignal,
+    ask: (admin: Admin, client: Client) => Promise<T>,
+  ): Promise<T> {
+    try {
+      for (let attempt = 0; ; attempt += 1) {
+        signal.throwIfAborted();
+        try {
+          const answer = await abortable(this.#ask(ask), signal);
+          if (this.#told.delete(topic)) this.#log.info({ topic }, `Topic ${topic} is there`);
+          return answer;
+        } catch (thrown) {
+          if (signal.aborted) throw thrown;
+          this.#wait(topic, reasonOf(thrown, topic), attempt);
+          await sleep(backoffMs(attempt + 1, pause), signal);
+        }
       }
+    } finally {
+      this.#waiting.delete(topic);
     }
   }
 
@@ -173,25 +232,39 @@ export class KafkaTopics {
     this.#log.warn({ topic }, `Waiting for Kafka: ${reason}`);
   }
 
-  async #ask<T>(question: (admin: Admin) => Promise<T>): Promise<T> {
+  async #ask<T>(question: (admin: Admin, client: Client) => Promise<T>): Promise<T> {
     if (this.#isClosed) throw new Error("the event bus is closed");
-    return await this.#clients.use(async ({ admin }) => await question(await admin));
+    return await this.#clients.use(async (client) => await question(await client.admin, client));
   }
 }
 
-function connect(options: LinkOptions): { readonly link: KafkaLink; readonly admin: Promise<Admin> } {
+function connect(options: LinkOptions): Client {
   const link = new KafkaLink(options, { retries: 1, initialRetryTime: 100 });
   const admin = link.kafka.admin();
   const connected = admin.connect().then(() => admin);
   connected.catch(() => undefined);
-  return { link, admin: connected };
+  let cluster: Promise<Cluster | undefined> | undefined;
+  return { link, admin: connected, cluster: () => (cluster ??= clusterOf(link)) };
 }
+
+async function identityOf({ admin, cluster }: Client, topic: string): Promise<string | undefined> {
+  return await topicId(await cluster(), topic, async () => await isThere(await admin, topic));
+}
+
+/** Is committed with each offset. */
+export const commitNote = (identity: string): string => (identity === "" ? "" : `${notePrefix}${identity}`);
+const notePrefix = "topic_id=";
+
+const isOfAnother = (note: string | null, identity: string): boolean =>
+  note?.startsWith(notePrefix) === true && identity !== "" && note !== commitNote(identity);
 
 class Absent extends Error {}
 
 function reasonOf(thrown: unknown, topic: string): string {
   if (thrown instanceof Absent || thrown instanceof OnexError) return thrown.message;
-  if (brokerCode(thrown) === unknownTopic) return `topic ${topic} does not exist`;
+  const code = brokerCode(thrown);
+  if (code === unknownTopic) return `topic ${topic} does not exist`;
+  if (code !== undefined) return `topic ${topic} cannot be had: ${messageOf(thrown)} (${code})`;
   return `its brokers are not reached: ${messageOf(thrown)}`;
 }
 
@@ -222,6 +295,9 @@ async function createTopic(
   } catch (thrown) {
     const code = brokerCode(thrown);
     if (code === undefined) throw thrown;
+    const passing = transient(thrown);
+    // The part, which says more than the whole: "Topic creation errors".
+    if (passing !== undefined) throw passing;
     return `may not be created (${code})`;
   }
   const until = performance.now() + creationMs;

@@ -6,15 +6,15 @@
  * 2. `start` does not wait for brokers; `subscribe` and `follow` do, for as long as it takes, until the bus closes.
  * 3. Brokers that come and go end nothing: everything open goes on by itself.
  */
-import { sleep } from "../core/abort.ts";
 import {
   InfraAuthenticationError,
   InfraUnavailableError,
   ProtocolConfigurationError,
   RuntimeHostError,
-  messageOf,
 } from "../core/errors.ts";
 import type { Logger } from "../core/log.ts";
+import { isTopicName } from "../core/topic-name.ts";
+import { isTooLarge } from "./bus.ts";
 import type {
   BusHealth,
   BusMessage,
@@ -29,9 +29,7 @@ import type {
   Unsubscribe,
 } from "./bus.ts";
 import { deadLetter } from "./dead-letter.ts";
-import { isTopicName } from "./envelope.ts";
 import { KafkaSubscription } from "./kafka-consumer.ts";
-import { isTooLarge } from "./kafka-errors.ts";
 import { followTopic, type Follower } from "./kafka-follow.ts";
 import { libraryLog, loadLibrary, type LinkOptions } from "./kafka-link.ts";
 import {
@@ -59,8 +57,6 @@ type State =
   | { readonly kind: "closing"; readonly parts: Parts; readonly done: Promise<void> }
   | { readonly kind: "closed" };
 
-/** Between attempts to reach a broker for the first time. */
-const reconnectMs = 2000;
 /** For brokers that take connections and say nothing; the attempt goes on behind it. */
 const connectMs = 3000;
 
@@ -189,8 +185,9 @@ export class KafkaBus implements EventBus, EventLog {
       ...[...this.#followers].map((follower) => follower.status().detail),
       ...topics.waiting.values(),
     ].filter((problem) => problem !== undefined);
-    if (problems.length === 0) return { healthy: true, type: "kafka" };
-    return { healthy: false, type: "kafka", detail: [...new Set(problems)].join("; ") };
+    const notices = [...this.#subscriptions].flatMap(({ notice }) => notice ?? []);
+    const detail = [...new Set([...problems, ...notices])].join("; ");
+    return { healthy: problems.length === 0, type: "kafka", ...(detail !== "" && { detail }) };
   }
 
   async close(): Promise<void> {
@@ -235,32 +232,12 @@ export class KafkaBus implements EventBus, EventLog {
     } catch (thrown) {
       if (thrown instanceof InfraAuthenticationError)
         this.#log.warn({}, `Kafka refuses the login and is tried on: ${thrown.message}`);
-      void this.#tryOn(producer);
     }
     if (this.#abort.signal.aborted) {
       producer.destroy(closedError());
       throw closedError();
     }
     this.#state = { kind: "started", parts: { link, topics, producer } };
-  }
-
-  /** (3) */
-  async #tryOn(producer: KafkaProducer): Promise<void> {
-    const { signal } = this.#abort;
-    for (;;) {
-      try {
-        await sleep(reconnectMs, signal);
-      } catch {
-        return;
-      }
-      try {
-        await producer.connect(connectMs);
-        this.#reach.reached();
-        return;
-      } catch (thrown) {
-        this.#log.debug({ err: thrown }, `Kafka is not reached yet: ${messageOf(thrown)}`);
-      }
-    }
   }
 
   async #close({ producer, topics }: Parts): Promise<void> {

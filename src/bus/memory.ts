@@ -16,6 +16,7 @@ import {
 } from "../core/errors.ts";
 import { silentLogger, type Logger } from "../core/log.ts";
 import { abortReason } from "../core/abort.ts";
+import { isTopicName } from "../core/topic-name.ts";
 import type {
   BusHealth,
   BusMessage,
@@ -27,7 +28,6 @@ import type {
   Unsubscribe,
 } from "./bus.ts";
 import { deadLetter } from "./dead-letter.ts";
-import { isTopicName } from "./envelope.ts";
 import { Group, type Member } from "./group.ts";
 
 export interface MemoryBusOptions {
@@ -146,7 +146,7 @@ export class MemoryBus implements EventBus {
     const { topic, partition, offset, key } = message;
     const letter = deadLetter(message, thrown, { environment, source, category });
     this.#log.error(
-      { topic, partition, offset, key, group, ...letter.fields, err: thrown },
+      { topic, partition, offset, keyed_by: key, group, ...letter.fields, err: thrown },
       `A message handler failed: ${messageOf(thrown)}`,
     );
     // A letter about a letter would come back here.

@@ -13,7 +13,7 @@ import { abortable, abortReason, within } from "../core/abort.ts";
 import { InfraUnavailableError, messageOf, ProtocolConfigurationError } from "../core/errors.ts";
 import { isObject } from "../core/json.ts";
 import { silentLogger, type Logger } from "../core/log.ts";
-import type { DeliveredMessage, EventBus, EventLog } from "./bus.ts";
+import { isEventLog, type DeliveredMessage, type EventBus } from "./bus.ts";
 
 export interface BusQuestion {
   readonly topic: string;
@@ -116,6 +116,7 @@ export class BusRequests {
 
   /** (3) */
   async #subscribe(topic: string): Promise<() => Promise<void>> {
+    // On Kafka a subscription would leave its group behind; a follower takes its own away.
     if (!isEventLog(this.#bus))
       return await this.#bus.subscribe(topic, `onex-replies-${randomUUID()}`, async (message) =>
         this.#take(message),
@@ -202,9 +203,6 @@ const source = "mcp-adapter";
 
 /** For the groups of reply topics to be left. */
 const closeMs = 3000;
-
-/** On Kafka a subscription would leave its group behind; a follower takes its own away. */
-const isEventLog = (bus: EventBus): bus is EventBus & EventLog => "follow" in bus;
 
 /** Undefined where it is not JSON. */
 function jsonOf(bytes: Uint8Array | null): unknown {

@@ -9,7 +9,7 @@
  *    this process interrupted is left unanswered for the next one.
  */
 import { createHash } from "node:crypto";
-import type { DeliveredMessage, EventBus } from "../bus/bus.ts";
+import { isTooLarge, type DeliveredMessage, type EventBus } from "../bus/bus.ts";
 import {
   errorAnswer,
   parseEnvelope,
@@ -18,8 +18,8 @@ import {
   type EnvelopeResult,
   type MakeId,
 } from "../bus/envelope.ts";
-import { isTooLarge } from "../bus/kafka-errors.ts";
 import { abortReason, sleep } from "../core/abort.ts";
+import { backoffMs } from "../core/backoff.ts";
 import { EnvelopeValidationError, RuntimeHostError, toOnexError, type OnexError } from "../core/errors.ts";
 import type { LogFields } from "../core/log.ts";
 import { dispatch, type DispatchParts } from "./dispatch.ts";
@@ -36,8 +36,7 @@ export interface InboxOptions {
 
 const encoder = new TextEncoder();
 /** Between attempts to publish an answer, each of which already was several. */
-const firstPauseMs = 500;
-const longestPauseMs = 2000;
+const pause = { firstMs: 500, maxMs: 2000 };
 
 /** Answers one message. (1) */
 export async function answerMessage(
@@ -102,7 +101,7 @@ async function publish(
       const { correlation_id } = answer;
       // Of what is known the message is enough.
       onLate({ topic, correlation_id, ...(thrown === error ? { error: error.message } : { err: thrown }) });
-      await sleep(Math.min(firstPauseMs * 2 ** retries, longestPauseMs), signal);
+      await sleep(backoffMs(retries + 1, pause), signal);
     }
   }
 }

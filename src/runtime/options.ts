@@ -1,9 +1,9 @@
 /** What a runtime host is made of, and which of it contradicts itself. */
 import type { EventBus } from "../bus/bus.ts";
-import { isTopicName } from "../bus/envelope.ts";
 import type { Clock } from "../core/clock.ts";
 import { ProtocolConfigurationError } from "../core/errors.ts";
 import type { Logger } from "../core/log.ts";
+import { isTopicName } from "../core/topic-name.ts";
 import type { BootstrapHandler, HandlerSource, RemoteContracts } from "./contracts.ts";
 import type { ImportModule } from "./loader.ts";
 import type { Environment } from "./settings.ts";

@@ -2,7 +2,6 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import {
   errorAnswer,
-  isTopicName,
   parseEnvelope,
   readEnvelope,
   successAnswer,
@@ -10,6 +9,7 @@ import {
   type EnvelopeResult,
 } from "../../src/bus/envelope.ts";
 import { CancelledError, InfraUnavailableError } from "../../src/core/errors.ts";
+import { isTopicName } from "../../src/core/topic-name.ts";
 
 const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
 const facts = { handlerId: "proto.greet", processingTimeMs: 1.23456 };

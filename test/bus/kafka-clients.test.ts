@@ -48,6 +48,20 @@ test("a failure that spoils a client ends nobody else's use of it; who comes nex
   expect([closed, clients.open.map(({ id }) => id)]).toEqual([[1], [2]]);
 });
 
+test("one that is retired ends nobody's use of it, and is closed after that; who comes next gets another one", async () => {
+  const { clients, closed } = setUp();
+  const slow = Promise.withResolvers<string>();
+  const running = clients.use(async (client) => {
+    clients.retire(client);
+    return await slow.promise;
+  });
+  expect(await clients.use(idOf)).toBe(2);
+  expect(closed).toEqual([]);
+  slow.resolve("arrived");
+  expect(await running).toBe("arrived");
+  expect([closed, await clients.use(idOf)]).toEqual([[1], 2]);
+});
+
 test("the end of all closes every client at once, those too that are in use, each once", async () => {
   const { clients, closed } = setUp();
   const slow = Promise.withResolvers<undefined>();

@@ -180,6 +180,34 @@ describeWithKafka("following a topic", () => {
     expect(following.status().lag).toBe(0);
   });
 
+  test("a topic that was made anew before its history was read has none any more: what is there is new", async () => {
+    const topic = uniqueTopic();
+    const bus = await startedBus({ partitions: 1, publishRetries: 20 });
+    // More than one read takes.
+    for (let index = 0; index < 8; index += 1) await bus.publish(topic, text("k", "x".repeat(400_000)));
+    const [began, gate] = [Promise.withResolvers<undefined>(), Promise.withResolvers<undefined>()];
+    const got: FollowedMessage[] = [];
+    const following = await bus.follow(topic, {
+      replay: true,
+      onMessages: async (messages) => {
+        got.push(...messages);
+        began.resolve(undefined);
+        await gate.promise;
+      },
+    });
+    await began.promise;
+    expect(following.status().lag).toBe(8);
+    await withAdmin((admin) => admin.deleteTopics({ topics: [topic] }));
+    await vi.waitFor(async () => expect(await withAdmin((admin) => admin.listTopics())).not.toContain(topic));
+    await bus.publish(topic, text("k", "new"));
+    gate.resolve(undefined);
+    await following.caughtUp;
+    await vi.waitFor(() => expect(read(got.at(-1)!)).toBe("new"), soon);
+    expect(got.at(-1)).toMatchObject({ offset: "0", isHistory: false });
+    expect(got.length).toBeLessThan(8);
+    expect(following.status()).toEqual({ lag: 0, healthy: true });
+  });
+
   test("one that is closed first has not caught up", async () => {
     const topic = uniqueTopic();
     const bus = await startedBus();

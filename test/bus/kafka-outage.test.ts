@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
+import type { KafkaBus, KafkaBusOptions } from "../../src/bus/kafka.ts";
 import { silentLogger, type Logger } from "../../src/core/log.ts";
 import { describeWithOwnKafka, startKafka, type Kafka } from "../services/index.ts";
 import { deadServer, makeBus, read, startedBus, text, uniqueTopic } from "./kafka.ts";
@@ -160,38 +161,80 @@ describeWithOwnKafka("brokers that go away", () => {
     }
   }, 90_000);
 
-  test("a dead letter that cannot be published is tried until it can, and its message is not committed before", async () => {
+  test("let publishing go on as soon as they are back, whatever time its breaker has left", async () => {
     const topic = uniqueTopic();
-    const environment = topic.slice(5);
-    const options = { ...brief, bootstrapServers: [kafka.bootstrapServers], environment, partitions: 1 };
-    const bus = await startedBus(options);
-    const letters: string[] = [];
-    const gate = Promise.withResolvers<undefined>();
-    await bus.follow(`${environment}.dlq.events.v1`, {
-      replay: true,
-      create: { partitions: 1, compacted: false },
-      onMessages: (messages) => void letters.push(...messages.map(read)),
-    });
-    const began = Promise.withResolvers<undefined>();
-    await bus.subscribe(topic, topic, async () => {
-      began.resolve(undefined);
-      await gate.promise;
-      throw new Error("cannot");
-    });
-    await bus.publish(topic, text("k", "bad"));
-    await began.promise;
+    const options = { ...brief, circuitBreakerThreshold: 1, circuitBreakerResetSeconds: 3600 };
+    const bus = await startedBus({ ...options, bootstrapServers: [kafka.bootstrapServers] });
+    await bus.subscribe(topic, topic, async () => undefined);
+    await bus.publish(topic, text("k", "x"));
     await kafka.kill();
-    gate.resolve(undefined);
-    await vi.waitFor(() => expect(bus.health().detail).toContain("dead letters cannot be published"), soon);
+    await vi.waitFor(
+      () => expect(bus.publish(topic, text("k", "x"))).rejects.toThrow("circuit breaker is open"),
+      soon,
+    );
     await kafka.restart();
-    await vi.waitFor(() => expect(letters.length).toBeGreaterThan(0), soon);
-    expect(JSON.parse(letters[0]!)).toMatchObject({ original_message: { value: "bad" } });
-    await vi.waitFor(() => expect(bus.health().healthy).toBe(true), soon);
+    await vi.waitFor(() => bus.publish(topic, text("k", "x")), soon);
   }, 60_000);
 
-  test("a dead letter that cannot be published holds up no close; its message comes again", async () => {
+  test("and come back while a subscription drains let it end as soon as what it handles can be published", async () => {
+    const [topic, answers] = [uniqueTopic(), uniqueTopic()];
+    const bus = await startedBus({
+      ...brief,
+      circuitBreakerThreshold: 1,
+      circuitBreakerResetSeconds: 3600,
+      bootstrapServers: [kafka.bootstrapServers],
+      partitions: 1,
+    });
+    const [began, refused, gate] = [0, 1, 2].map(() => Promise.withResolvers<undefined>());
+    // Publishes for as long as it takes, as who answers an envelope does.
+    const end = await bus.subscribe(topic, topic, async (message) => {
+      began!.resolve(undefined);
+      await gate!.promise;
+      await vi.waitFor(
+        async () => {
+          try {
+            await bus.publish(answers, message);
+          } catch (thrown) {
+            if (String(thrown).includes("circuit breaker is open")) refused!.resolve(undefined);
+            throw thrown;
+          }
+        },
+        { timeout: 60_000, interval: 100 },
+      );
+    });
+    await bus.publish(answers, text("k", "first"));
+    await bus.publish(topic, text("k", "x"));
+    await began!.promise;
+    const ended = end();
+    await kafka.kill();
+    gate!.resolve(undefined);
+    await refused!.promise;
+    await kafka.restart();
+    await ended;
+    // It was committed as well: nobody gets it again.
+    const next = await startedBus({ ...brief, bootstrapServers: [kafka.bootstrapServers] });
+    const again: string[] = [];
+    await next.subscribe(topic, topic, async (message) => void again.push(read(message)));
+    await vi.waitFor(() => next.publish(topic, text("k", "new")), soon);
+    await vi.waitFor(() => expect(again).toEqual(["new"]), soon);
+  }, 60_000);
+
+  test("are healthy again when they are back, also on a bus that only publishes, and not now", async () => {
+    const bus = await startedBus({ ...brief, bootstrapServers: [kafka.bootstrapServers] });
     const topic = uniqueTopic();
-    const options = { ...brief, bootstrapServers: [kafka.bootstrapServers], partitions: 1 };
+    await bus.publish(topic, text("k", "x"));
+    await kafka.kill();
+    await expect(bus.publish(topic, text("k", "x"))).rejects.toThrow();
+    expect(bus.health()).toMatchObject({
+      healthy: false,
+      detail: expect.stringContaining("no Kafka broker could be reached since"),
+    });
+    await kafka.restart();
+    await vi.waitFor(() => expect(bus.health()).toEqual({ healthy: true, type: "kafka" }), soon);
+  }, 60_000);
+
+  /** A bus with a message whose handler failed while the brokers were away, so that its dead letter waits for them. */
+  async function busWithLateLetter(topic: string, options: Partial<KafkaBusOptions>): Promise<KafkaBus> {
     const bus = await startedBus(options);
     const [began, gate] = [Promise.withResolvers<undefined>(), Promise.withResolvers<undefined>()];
     await bus.subscribe(topic, topic, async () => {
@@ -204,6 +247,30 @@ describeWithOwnKafka("brokers that go away", () => {
     await kafka.kill();
     gate.resolve(undefined);
     await vi.waitFor(() => expect(bus.health().detail).toContain("dead letters cannot be published"), soon);
+    return bus;
+  }
+
+  test("a dead letter that cannot be published is tried until it can, and its message is not committed before", async () => {
+    const topic = uniqueTopic();
+    const environment = topic.slice(5);
+    const options = { ...brief, bootstrapServers: [kafka.bootstrapServers], environment, partitions: 1 };
+    const bus = await busWithLateLetter(topic, options);
+    await kafka.restart();
+    const letters: string[] = [];
+    await bus.follow(`${environment}.dlq.events.v1`, {
+      replay: true,
+      create: { partitions: 1, compacted: false },
+      onMessages: (messages) => void letters.push(...messages.map(read)),
+    });
+    await vi.waitFor(() => expect(letters.length).toBeGreaterThan(0), soon);
+    expect(JSON.parse(letters[0]!)).toMatchObject({ original_message: { value: "bad" } });
+    await vi.waitFor(() => expect(bus.health().healthy).toBe(true), soon);
+  }, 60_000);
+
+  test("a dead letter that cannot be published holds up no close; its message comes again", async () => {
+    const topic = uniqueTopic();
+    const options = { ...brief, bootstrapServers: [kafka.bootstrapServers], partitions: 1 };
+    const bus = await busWithLateLetter(topic, options);
     await bus.close();
     await kafka.restart();
     const got: string[] = [];

@@ -1,6 +1,8 @@
 import { describe, expect, test, vi } from "vitest";
 import type { DeliveredMessage } from "../../src/bus/bus.ts";
 import { KafkaBus } from "../../src/bus/kafka.ts";
+import { silentLogger, type LogFields, type Logger } from "../../src/core/log.ts";
+import { redact } from "../../src/core/redact.ts";
 import { describeWithKafka, kafkaServers } from "../services/index.ts";
 import { busSuite } from "../suites/bus.ts";
 import { makeBus, read, startedBus, text, uniqueTopic, withAdmin } from "./kafka.ts";
@@ -351,6 +353,79 @@ describeWithKafka("the Kafka bus", () => {
     await bus.publish(topic, { key: "k", value: new Uint8Array(900_000).fill(0xff), headers: {} });
     await vi.waitFor(() => expect(letters).toHaveLength(1), soon);
     expect(letters[0]?.original_message).toMatchObject({ key: "k", value: null, value_omitted: true });
+  });
+
+  test("a message that failed is told in the log by its key, which is not redacted there", async () => {
+    const topic = uniqueTopic();
+    const lines: LogFields[] = [];
+    const log: Logger = { ...silentLogger, error: (fields) => void lines.push(fields) };
+    const bus = await startedBus({ environment: topic.slice(5), log });
+    await bus.subscribe(topic, topic, async () => {
+      throw new Error("cannot");
+    });
+    await bus.publish(topic, text("orders-1", "x"));
+    await vi.waitFor(() => expect(lines).toHaveLength(1), soon);
+    expect(redact(lines[0])).toMatchObject({
+      topic,
+      offset: "0",
+      keyed_by: "orders-1",
+      dead_letter: { original_message: { keyed_by: "orders-1" } },
+    });
+    expect(JSON.stringify(redact({ ...lines[0], err: "" }))).not.toContain("redacted");
+  });
+
+  test("a dead letter that no topic will ever take never blocks the next message: it is logged and counted", async () => {
+    const topic = uniqueTopic();
+    const environment = topic.replace(".", "-");
+    const lines: Record<string, unknown>[] = [];
+    const log: Logger = {
+      ...silentLogger,
+      error: (fields, message) => void lines.push({ ...fields, message }),
+    };
+    const bus = await startedBus({ environment, partitions: 1, concurrency: 1, log });
+    // Brokers refuse a topic that differs from another one by dots and underscores only.
+    await bus.publish(`${environment}_dlq.events.v1`, text("k", "x"));
+    const got: string[] = [];
+    await bus.subscribe(topic, topic, async (message) => {
+      if (read(message) === "secret") throw new Error("cannot");
+      got.push(read(message));
+    });
+    await bus.publish(topic, text("k", "secret"));
+    await bus.publish(topic, text("k", "next"));
+    await vi.waitFor(() => expect(got).toEqual(["next"]), soon);
+    expect(bus.health()).toEqual({
+      healthy: true,
+      type: "kafka",
+      detail: `${topic}: 1 dead letters are in the log only: their topic does not take them`,
+    });
+    const line = lines.find(({ message }) => String(message).startsWith("A dead letter cannot be put on"));
+    expect(line).toMatchObject({
+      topic,
+      partition: 0,
+      offset: "0",
+      error: expect.stringContaining(`${environment}.dlq.events.v1`),
+      dead_letter: { failure_reason: "cannot" },
+    });
+    expect(JSON.stringify(lines)).not.toContain("secret");
+    await vi.waitFor(async () => {
+      const [found] = await withAdmin((admin) => admin.fetchOffsets({ groupId: topic, topics: [topic] }));
+      expect(found?.partitions).toMatchObject([{ offset: "2" }]);
+    }, soon);
+  });
+
+  test("a dead letter that is too large without the message's value, too, is logged and blocks nothing", async () => {
+    const topic = uniqueTopic();
+    const bus = await startedBus({ environment: topic, partitions: 1, concurrency: 1 });
+    const got: string[] = [];
+    await bus.subscribe(topic, topic, async (message) => {
+      if (read(message) === "bad") throw new Error("cannot");
+      got.push(read(message));
+    });
+    // The letter has the key twice.
+    await bus.publish(topic, text("k".repeat(700_000), "bad"));
+    await bus.publish(topic, text("k", "next"));
+    await vi.waitFor(() => expect(got).toEqual(["next"]), soon);
+    expect(bus.health().detail).toContain("1 dead letters are in the log only");
   });
 
   test("a group whose other members share partitions out differently is waited for, told by health, and joined", async () => {

@@ -172,7 +172,7 @@ describe("the memory bus", () => {
     await bus.publish("t", text("x", "k"));
     await bus.close();
     expect(lines).toMatchObject([
-      [{ topic: "t", offset: "0", key: "k", group: "g" }, expect.stringContaining("cannot")],
+      [{ topic: "t", offset: "0", keyed_by: "k", group: "g" }, expect.stringContaining("cannot")],
     ]);
   });
 
