@@ -14,6 +14,7 @@ import { HandlerHttp } from "../handlers/http.ts";
 import { HandlerMCP } from "../handlers/mcp.ts";
 import { mcpConfigIssues, parseMcpConfig } from "../handlers/mcp-config.ts";
 import { discoverHandlers, failureText } from "../runtime/contracts.ts";
+import { hostFileProblems, mcpFileProblems } from "./check-files.ts";
 import { discoveryOptions, settingsOf } from "./compose.ts";
 import { readConfig } from "./open.ts";
 import { claimStdout, print } from "./stdout.ts";
@@ -36,6 +37,7 @@ export async function check(file: string | undefined): Promise<number> {
     findings.lines.push("configuration: not valid");
   } else {
     findings.lines.push(`configuration: ${config.file}`);
+    findings.problems.push(...hostFileProblems(config.runtime));
   }
   const nodes = await checkHandlers(config, findings);
   await checkNodes(nodes, findings);
@@ -81,7 +83,9 @@ async function checkHandlers(
   const issues = mcpConfigIssues(settings);
   problems.push(...issues.map(({ message }) => `handlers.${mcp.type}: ${message}`));
   if (issues.length > 0) return everything;
-  const { contractsDir: directory, exposeNodeTypes } = parseMcpConfig(settings);
+  const parsed = parseMcpConfig(settings);
+  problems.push(...mcpFileProblems(parsed).map((problem) => `handlers.${mcp.type}: ${problem}`));
+  const { contractsDir: directory, exposeNodeTypes } = parsed;
   return { directory, env, exposeNodeTypes };
 }
 

@@ -8,7 +8,7 @@ import { RuntimeHostError } from "../core/errors.ts";
 import { isObject } from "../core/json.ts";
 import type { Gateway } from "../gateway.ts";
 import { parseMcpConfig } from "../handlers/mcp-config.ts";
-import { isWildcard } from "../http/address.ts";
+import { httpUrl, isWildcard } from "../http/address.ts";
 import { definitionOf } from "../mcp/definition.ts";
 import { columns, plain } from "./columns.ts";
 import { findMcp, openGateway, readConfig } from "./open.ts";
@@ -56,8 +56,7 @@ async function serverUrl(config: LoadedConfig): Promise<string> {
   const { host, port } = parseMcpConfig((await findMcp(config)).settings);
   if (port === 0)
     throw new UsageError("The configuration takes any free port: say with --url where the server answers");
-  const name = isWildcard(host) ? "127.0.0.1" : host;
-  return `http://${name.includes(":") ? `[${name}]` : name}:${port}`;
+  return httpUrl(isWildcard(host) ? "127.0.0.1" : host, port);
 }
 
 async function runningTools(url: string, apiKey: string | undefined): Promise<ReadonlyMap<string, Shown>> {

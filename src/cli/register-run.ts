@@ -16,6 +16,7 @@ import {
   removeContracts,
   removeService,
 } from "../discovery/register-publish.ts";
+import { idFilter } from "../discovery/consul-filter.ts";
 import type { RegistrationPlan } from "../discovery/register-service.ts";
 import { claimOf } from "../discovery/tags.ts";
 import { noEvent, type Report, rowOf } from "./register-report.ts";
@@ -95,7 +96,9 @@ export async function deregisterAll(
 /** Whoever registered it. @throws OnexError where Consul cannot be asked, or refuses */
 export async function deregisterOne(id: string, parts: Publishing, report: Report): Promise<void> {
   const { consul: client } = parts;
-  const [found] = await client.agentServices({ filter: `ID == ${JSON.stringify(id)}` });
+  const filter = idFilter([id]);
+  const services = await client.agentServices(filter === undefined ? {} : { filter });
+  const found = services.find(({ ID }) => ID === id);
   const row = { id, service: found?.Service ?? null, address: null, check: null };
   if (found === undefined) {
     report.services.push({ ...row, tool: null, consul: goneText(undefined), event: noEvent });

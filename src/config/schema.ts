@@ -6,6 +6,7 @@
 import { z } from "zod";
 import { schemaIssues, valueAt, withoutNulls, wrongValue, type ConfigIssue } from "../core/config-issues.ts";
 import { isObject } from "../core/json.ts";
+import { topicNamePattern } from "../core/topic-name.ts";
 import { isLoopback } from "../http/address.ts";
 import { httpConfigIssues, httpSectionSchema } from "../handlers/http-config.ts";
 import {
@@ -28,7 +29,7 @@ import {
 
 const text = (description: string): z.ZodString => z.string().min(1).meta({ description });
 const seconds = (minimum: number, maximum: number): z.ZodNumber => z.number().min(minimum).max(maximum);
-const topic = z.string().regex(/^(?!\.{1,2}$)[a-zA-Z0-9._-]{1,249}$/, {
+const topic = z.string().regex(topicNamePattern, {
   error: "1 to 249 of a-z, A-Z, 0-9, '.', '_' and '-', other than '.' and '..'",
 });
 

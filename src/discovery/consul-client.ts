@@ -4,7 +4,7 @@
  *
  * 1. At most `maxSockets` sockets for reads, and one for each query that waits: far below what an agent allows a client.
  * 2. Every request ends: with its answer, at its time limit, when its signal aborts, or with the client.
- * 3. Answers are Consul's default consistency; a stale one is never asked for.
+ * 3. Answers are Consul's default consistency, or consistent where that is asked for; a stale one is never asked for.
  */
 import { EventEmitter } from "node:events";
 import type http from "node:http";
@@ -20,6 +20,7 @@ import {
   type OnexError,
 } from "../core/errors.ts";
 import { isObject } from "../core/json.ts";
+import { urlHost } from "../core/url-host.ts";
 import {
   agentServicesAnswer,
   checksAnswer,
@@ -55,6 +56,11 @@ export interface ConsulRead {
   readonly wait?: { readonly index: number; readonly seconds: number };
   /** Only rows for which this expression of Consul's filter language holds. Default: all. */
   readonly filter?: string;
+  /**
+   * The leader answers once it has made sure that it knows all that was written. Default false: one that has just begun
+   * may still be reading its log, and answers with what was so earlier.
+   */
+  readonly consistent?: boolean;
 }
 
 export interface ConsulAnswer<T> {
@@ -107,7 +113,11 @@ export interface ConsulClient {
   /** As `keys`, without the index. */
   readKeys(prefix: string, signal?: AbortSignal): Promise<readonly ConsulKey[]>;
   /** One key, or undefined where it is not there. */
-  readKey(key: string, signal?: AbortSignal): Promise<ConsulKey | undefined>;
+  readKey(
+    key: string,
+    signal?: AbortSignal,
+    how?: Pick<ConsulRead, "consistent">,
+  ): Promise<ConsulKey | undefined>;
   putKey(key: string, value: string): Promise<void>;
   /** Also where there is no such key. */
   deleteKey(key: string): Promise<void>;
@@ -144,8 +154,7 @@ class Client implements ConsulClient {
   #isClosed = false;
 
   constructor(options: ConsulOptions, reading: OpenPackage, waiting: OpenPackage) {
-    const host = options.host.includes(":") ? `[${options.host}]` : options.host;
-    this.address = `${options.scheme}://${host}:${options.port}`;
+    this.address = `${options.scheme}://${urlHost(options.host)}:${options.port}`;
     this.#reading = reading;
     this.#waiting = waiting;
   }
@@ -197,8 +206,12 @@ class Client implements ConsulClient {
     return (await this.keys(prefix, signal && { signal })).data;
   }
 
-  async readKey(key: string, signal?: AbortSignal): Promise<ConsulKey | undefined> {
-    const read = signal === undefined ? {} : { signal };
+  async readKey(
+    key: string,
+    signal?: AbortSignal,
+    how: Pick<ConsulRead, "consistent"> = {},
+  ): Promise<ConsulKey | undefined> {
+    const read = { ...how, ...(signal !== undefined && { signal }) };
     const { data } = await this.#read(`kv/${key}`, keysAnswer, read, ({ kv }, options) =>
       kv.get({ ...options, key }),
     );
@@ -265,8 +278,9 @@ class Client implements ConsulClient {
     read: ConsulRead,
     run: (client: Package, options: object) => Promise<unknown>,
   ): Promise<ConsulAnswer<T>> {
-    const { wait, filter, signal } = read;
+    const { wait, filter, signal, consistent = false } = read;
     const options = {
+      ...(consistent && { consistent }),
       ...(filter !== undefined && { filter }),
       ...(wait !== undefined && { index: String(wait.index), wait: `${Math.ceil(wait.seconds)}s` }),
     };
@@ -360,10 +374,14 @@ class Client implements ConsulClient {
   }
 }
 
-/** Whether a failure is Consul's as a whole: then any other request would fail too. Else it is that of one request. */
-export function isOutage(error: unknown): boolean {
+/**
+ * Whether a failure is Consul's as a whole: then any other request would fail too. Else it is that of one request.
+ *
+ * @param othersSucceed another request of its kind has been answered since: a 500 is then its own. Default false
+ */
+export function isOutage(error: unknown, othersSucceed = false): boolean {
   const status = error instanceof InfraUnavailableError ? Number(error.facts.status) : Number.NaN;
-  return Number.isNaN(status) || status === 429 || status >= 500;
+  return Number.isNaN(status) || status === 429 || (status >= 500 && !othersSucceed);
 }
 
 function throwIfAborted(signal: AbortSignal | undefined): void {
@@ -373,12 +391,19 @@ function throwIfAborted(signal: AbortSignal | undefined): void {
 /** Characters shown of what Consul says with a refusal. */
 const maxSaid = 300;
 
-/** The package hangs the response on every error; it is the reason of those that say so. */
+/**
+ * The package hangs the response on every error. It is the reason of those that say so, and of those of which the package
+ * could not read the body, since it reads that first.
+ */
 function responseOf(error: unknown): { readonly statusCode?: number; readonly body?: unknown } {
-  const response: unknown = isObject(error) && error.isResponse === true ? error.response : undefined;
-  if (!isObject(response) || typeof response.statusCode !== "number") return {};
-  return { statusCode: response.statusCode, body: response.body };
+  if (!isObject(error) || !isObject(error.response)) return {};
+  const { statusCode, body } = error.response;
+  const isRefusal = error.isResponse === true || (error.isCodec === true && Number(statusCode) >= 300);
+  if (!isRefusal || typeof statusCode !== "number") return {};
+  return { statusCode, body: body instanceof Uint8Array ? textOf(body) : body };
 }
+
+const textOf = (bytes: Uint8Array): string => new TextDecoder().decode(bytes.subarray(0, 4 * maxSaid));
 
 function indexOf(header: string | readonly string[] | undefined): number {
   const value = typeof header === "string" ? Number(header) : 0;

@@ -71,9 +71,9 @@ export class ConsulContracts {
       const reason = entry && reasonOf(entry);
       if (reason !== undefined) {
         this.#broken.add(key);
-        log.warn({ key, reason }, "A contract in Consul cannot be used");
+        log.warn({ contract: key, reason }, "A contract in Consul cannot be used");
       } else if (this.#broken.delete(key) && entry !== undefined)
-        log.info({ key }, "A contract in Consul can be used again");
+        log.info({ contract: key }, "A contract in Consul can be used again");
     }
     this.#fresh.clear();
   }

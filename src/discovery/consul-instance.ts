@@ -6,6 +6,7 @@
  * 3. What cannot be used is in the record, with the reason.
  */
 import { isIP } from "node:net";
+import { urlHost } from "../core/url-host.ts";
 import type { RemoteDefinition } from "../contract/remote.ts";
 import type { Claim, Instance, InstanceDefinition, ServiceExecution } from "../tools/instance.ts";
 import type { InstanceRecord } from "../tools/source.ts";
@@ -48,7 +49,8 @@ export function instanceRecord(row: ConsulInstance, contract: InstanceContract):
     source: "consul",
     serviceId: Service.ID,
     serviceName: Service.Service,
-    claim: claimWith(claimOf(Service.Tags), execution, contract),
+    // Without the tag it has nothing to say of tools: it may complete what an event says.
+    ...(isTagged(row) && { claim: claimWith(claimOf(Service.Tags), execution, contract) }),
     definition: definitionOf(
       Service.Tags,
       "execution" in execution ? execution.execution : undefined,
@@ -125,6 +127,6 @@ function urlOf({ Node, Service }: ConsulInstance): { readonly url: string } | { 
   if (!/^[^\s?#{}\\]*$/.test(path) || /^\/\//.test(path))
     return wrong("meta mcp-path", path, "a path such as /run");
   const below = path === "" || path.startsWith("/") ? path : `/${path}`;
-  const url = `${scheme}://${isVersion6 ? `[${bare}]` : address}:${Service.Port}${below.replace(/\/+$/, "")}`;
+  const url = `${scheme}://${urlHost(bare)}:${Service.Port}${below.replace(/\/+$/, "")}`;
   return URL.canParse(url) ? { url } : wrong("address", address, "a name or an IP address");
 }

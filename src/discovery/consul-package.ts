@@ -4,11 +4,13 @@
  *
  * 1. An answer is handed on as it came: the package's own reading of one throws where nobody can catch it.
  * 2. An answer ends: cut off, or at `maxAnswerBytes`, it is an error of its request.
+ * 3. All answers under way together hold `maxHeldBytes` at most: the largest of them is ended.
  */
 import { readFile } from "node:fs/promises";
 import http from "node:http";
 import https from "node:https";
 import { messageOf, ProtocolConfigurationError } from "../core/errors.ts";
+import { urlHost } from "../core/url-host.ts";
 
 export interface ConsulOptions {
   readonly host: string;
@@ -50,7 +52,7 @@ interface PackageRequest {
 /** Goes on; with `false` it is the end, and the request's promise resolves to the last value. */
 type Next = (stop?: false, none?: undefined, value?: unknown) => void;
 
-/** An answer that goes on past every answer of Consul's. */
+/** An answer that goes on past every answer of Consul's, or past what all of them may hold. */
 export class AnswerTooLargeError extends Error {}
 
 export interface OpenPackage {
@@ -66,6 +68,7 @@ export interface OpenPackage {
 export async function packageOpener(options: ConsulOptions): Promise<(maxSockets: number) => OpenPackage> {
   const ca = options.ca === undefined ? undefined : await readCa(options.ca);
   const isSecure = options.scheme === "https";
+  const end = endAnswers();
   // On first use: most runtimes have no Consul.
   const { default: ConsulPackage } = await import("consul");
   return (maxSockets) => {
@@ -74,7 +77,7 @@ export async function packageOpener(options: ConsulOptions): Promise<(maxSockets
       ? new https.Agent({ ...common, ...(ca !== undefined && { ca }) })
       : new http.Agent(common);
     const client = new ConsulPackage({
-      host: options.host.includes(":") ? `[${options.host}]` : options.host,
+      host: urlHost(options.host),
       port: options.port,
       secure: isSecure,
       agent,
@@ -83,7 +86,7 @@ export async function packageOpener(options: ConsulOptions): Promise<(maxSockets
         ...(options.datacenter !== undefined && { dc: options.datacenter }),
       },
     }) as unknown as Package;
-    client._ext("onRequest", endAnswers);
+    client._ext("onRequest", end);
     client._ext("onResponse", handOn);
     return { client, agent };
   };
@@ -93,6 +96,8 @@ export async function packageOpener(options: ConsulOptions): Promise<(maxSockets
 const keepAliveMs = 5000;
 /** Far above Consul's largest: the list of 5,000 services takes 0.5 MB, and 1,000 contracts of 40 kB take 54 MB. */
 const maxAnswerBytes = 64 * 1024 * 1024;
+/** Bytes. One of the largest and a great many others. */
+const maxHeldBytes = 2 * maxAnswerBytes;
 
 async function readCa(path: string): Promise<string> {
   try {
@@ -108,25 +113,51 @@ function handOn({ err, res }: PackageRequest, next: Next): void {
   else next();
 }
 
-/** The package waits for ever for the rest of an answer that is cut off, and keeps all of one without an end. (2) */
-function endAnswers(request: PackageRequest, next: Next): void {
-  const { transport } = request;
-  request.transport = {
-    request(options) {
-      const outgoing = transport.request(options);
-      outgoing.once("response", (answer) => {
-        answer.once("aborted", () => outgoing.emit("error", new Error("the answer was cut off")));
-        let bytes = 0;
-        answer.on("data", (chunk: Buffer) => {
-          bytes += chunk.length;
-          if (bytes <= maxAnswerBytes) return;
-          outgoing.emit("error", new AnswerTooLargeError(`it is larger than ${maxAnswerBytes} bytes`));
-          answer.removeAllListeners("data");
-          answer.destroy();
-        });
-      });
-      return outgoing;
-    },
+/** An answer that is being read. */
+interface UnderWay {
+  bytes: number;
+  /** Ends it with an error of its request. */
+  readonly end: (reason: string) => void;
+}
+
+/** The package waits for ever for the rest of an answer that is cut off, and keeps all of one without an end. (2) (3) */
+function endAnswers(): (request: PackageRequest, next: Next) => void {
+  const underWay = new Set<UnderWay>();
+  let held = 0;
+  const leave = (one: UnderWay): void => {
+    if (underWay.delete(one)) held -= one.bytes;
   };
-  next();
+  const take = (one: UnderWay, bytes: number): void => {
+    one.bytes += bytes;
+    held += bytes;
+    if (one.bytes > maxAnswerBytes) one.end(`it is larger than ${maxAnswerBytes} bytes`);
+    if (held <= maxHeldBytes) return;
+    const largest = [...underWay].reduce((a, b) => (b.bytes > a.bytes ? b : a));
+    largest.end(`it is the largest of ${underWay.size} that hold more than ${maxHeldBytes} bytes together`);
+  };
+  const watch = (outgoing: http.ClientRequest, answer: http.IncomingMessage): void => {
+    const one: UnderWay = {
+      bytes: 0,
+      end: (reason) => {
+        leave(one);
+        outgoing.emit("error", new AnswerTooLargeError(reason));
+        answer.removeAllListeners("data");
+        answer.destroy();
+      },
+    };
+    underWay.add(one);
+    answer.once("aborted", () => outgoing.emit("error", new Error("the answer was cut off")));
+    answer.once("close", () => leave(one));
+    answer.on("data", (chunk: Buffer) => take(one, chunk.length));
+  };
+  return (request, next) => {
+    const { transport } = request;
+    request.transport = {
+      request(options) {
+        const outgoing = transport.request(options);
+        return outgoing.once("response", (answer) => watch(outgoing, answer));
+      },
+    };
+    next();
+  };
 }

@@ -6,15 +6,19 @@
  * 2. A name that is asked for while its read runs is read once more: an answer is never older than the question.
  * 3. What has changed goes before what is only looked over again, but every fourth read is one of the latter.
  * 4. While Consul cannot be reached one read at a time tries, with growing pauses; a name that Consul cannot answer
- *    for holds nobody else up.
+ *    for holds nobody else up, also where that looked like an outage until another name was read.
  */
-import { backoffMs } from "./consul-wait.ts";
+import { retryMs } from "./consul-wait.ts";
 
 export interface ReadsOptions {
   readonly read: (name: string) => Promise<void>;
-  /** True: it is Consul's trouble, and every read would fail. False: that of this name alone. */
-  readonly isOutage: (error: unknown) => boolean;
-  readonly onFailure: (name: string, error: unknown) => void;
+  /**
+   * True: it is Consul's trouble, and every read would fail. False: that of this name alone.
+   *
+   * @param othersSucceed another name was read since this one failed before
+   */
+  readonly isOutage: (error: unknown, othersSucceed: boolean) => boolean;
+  readonly onFailure: (name: string, error: unknown, isOutage: boolean) => void;
   readonly onSuccess: (name: string) => void;
   readonly limit: number;
   readonly random?: () => number;
@@ -38,6 +42,8 @@ export class ConsulReads {
   readonly #again = new Set<string>();
   /** Names that Consul could not answer for, until they are tried again. */
   readonly #failed = new Map<string, Failure>();
+  /** Names that failed as all would; true: another one was read since. (4) */
+  readonly #suspected = new Map<string, boolean>();
   /** Called when the next read of the name that begins has ended. */
   readonly #waiting = new Map<string, (() => void)[]>();
   #outages = 0;
@@ -66,6 +72,12 @@ export class ConsulReads {
     }
     this.#fill();
     await Promise.all(reads);
+  }
+
+  /** Whether Consul could not answer for any of these when they were read last. There must be one. */
+  allFail(names: ReadonlyMap<string, unknown>): boolean {
+    if (names.size === 0 || this.#failed.size < names.size) return false;
+    return [...names.keys()].every((name) => this.#failed.has(name));
   }
 
   close(): void {
@@ -127,6 +139,8 @@ export class ConsulReads {
 
   #succeeded(name: string): void {
     this.#outages = 0;
+    this.#suspected.delete(name);
+    for (const other of this.#suspected.keys()) this.#suspected.set(other, true);
     clearTimeout(this.#failed.get(name)?.timer);
     this.#failed.delete(name);
     if (!this.#isClosed) this.#options.onSuccess(name);
@@ -134,8 +148,9 @@ export class ConsulReads {
 
   /** False: it is tried again as soon as Consul can be reached. */
   #failedWith(name: string, error: unknown): boolean {
-    this.#options.onFailure(name, error);
-    if (this.#options.isOutage(error)) {
+    if (this.#options.isOutage(error, this.#suspected.get(name) ?? false)) {
+      this.#options.onFailure(name, error, true);
+      this.#suspected.set(name, false);
       this.#again.add(name);
       // Those that were under way together fail together: that is one failure.
       if (this.#pause !== undefined) return false;
@@ -144,15 +159,16 @@ export class ConsulReads {
         this.#pause = undefined;
         this.#fill();
       };
-      this.#pause = setTimeout(resume, backoffMs(this.#outages, this.#options.random));
+      this.#pause = setTimeout(resume, retryMs(this.#outages, this.#options.random));
       return false;
     }
     const before = this.#failed.get(name);
     clearTimeout(before?.timer);
     const attempts = (before?.attempts ?? 0) + 1;
     const retry = (): void => void this.add([name], "patient");
-    const timer = setTimeout(retry, backoffMs(attempts, this.#options.random));
+    const timer = setTimeout(retry, retryMs(attempts, this.#options.random));
     this.#failed.set(name, { attempts, timer });
+    this.#options.onFailure(name, error, false);
     return true;
   }
 }

@@ -5,7 +5,10 @@
  * 1. An answer that was asked for earlier than one that is known changes nothing.
  * 2. An instance that has moved from one service to another is told by its index: of two statements about one key the
  *    higher counts, while Consul counts on from where it was.
+ * 3. An instance without the tag counts only where it was asked for, and for as long as it is there.
+ * 4. A contract outside the prefix is kept for as long as an instance names it.
  */
+import type { Instance } from "../tools/instance.ts";
 import type { InstanceRecord, SourceChange } from "../tools/source.ts";
 import type { ConsulCheck, ConsulInstance, ConsulKey, ConsulNodeService } from "./consul-answers.ts";
 import { ConsulContracts } from "./consul-contracts.ts";
@@ -15,15 +18,17 @@ export type ConsulChange = SourceChange<InstanceRecord>;
 
 /** Something Consul has said that cannot be used, or not as it stands. */
 export interface ConsulProblem {
-  /** Of a record, or of a contract. */
+  /** Of a record or a contract, or a service's name. */
   readonly key: string;
   readonly reason: string;
+  /** Other names somebody may ask for it by. Default none. */
+  readonly names?: readonly string[];
 }
 
 interface Service {
   /** Of the read: later ones are higher. */
   readonly read: number;
-  /** The tagged ones. */
+  /** The tagged ones, and those that were asked for. */
   readonly rows: readonly ConsulInstance[];
   /** Contracts that they name and that do not lie below the prefix. */
   readonly outside: readonly string[];
@@ -56,13 +61,39 @@ export class ConsulState {
   readonly #failing = new Map<string, ReadonlyMap<string, number>>();
   /** Contracts below the prefix that an answer left out which does not show all there is. */
   #doubtful: ReadonlySet<string> = new Set();
+  /** Contracts outside the prefix, each with how many services name it. (4) */
+  readonly #uses = new Map<string, number>();
+  /** Ids of services. (3) */
+  readonly #asked = new Set<string>();
   #reads = 0;
+  /** Reads under way, the earliest first. */
+  readonly #begun = new Set<number>();
+  /** Services without an instance: the read that said so, while an earlier one is under way. (1) */
+  readonly #emptied = new Map<string, number>();
   #era = 0;
 
   /** Taken when a read begins; its answer comes with it. (1) */
   beginRead(): number {
     this.#reads += 1;
+    this.#begun.add(this.#reads);
     return this.#reads;
+  }
+
+  /** Its answer was taken, or there was none. */
+  endRead(read: number): void {
+    this.#begun.delete(read);
+    const [earliest = Infinity] = this.#begun;
+    for (const [name, emptied] of this.#emptied) if (emptied < earliest) this.#emptied.delete(name);
+  }
+
+  /** What is registered under this id counts from its next read on, tagged or not: it completes what an event says. (3) */
+  ask(serviceId: string): void {
+    this.#asked.add(serviceId);
+  }
+
+  /** Nobody asks for it any more. */
+  dismiss(serviceId: string): void {
+    this.#asked.delete(serviceId);
   }
 
   /** Consul's indexes do not go on from where they were. */
@@ -70,23 +101,71 @@ export class ConsulState {
     this.#era += 1;
   }
 
-  putService(name: string, rows: readonly ConsulInstance[], read: number): ConsulChange {
+  /** Whether these rows lack an instance that is known, or show one as it was before: Consul may be behind. */
+  takesBack(name: string, rows: readonly ConsulInstance[]): boolean {
+    const shown = new Map(rows.map((row) => [recordKey(row), row]));
+    return (this.#services.get(name)?.rows ?? []).some((known) => {
+      const row = shown.get(recordKey(known));
+      return row === undefined || lastIndex(row) < lastIndex(known);
+    });
+  }
+
+  /** Whether a contract below the prefix is known that is not among these. */
+  takesContractBack(keys: readonly ConsulKey[]): boolean {
+    const present = new Set(keys.map(({ key }) => key));
+    return [...this.contracts.keys()].some((key) => key.startsWith(nodeContractPrefix) && !present.has(key));
+  }
+
+  /** @param contracts those outside the prefix that were looked up for these rows. Default none */
+  putService(
+    name: string,
+    rows: readonly ConsulInstance[],
+    read: number,
+    contracts: ReadonlyMap<string, ConsulKey | undefined> = new Map(),
+  ): ConsulChange {
     const before = this.#services.get(name);
-    if (before !== undefined && before.read > read) return none; // (1)
+    if ((before?.read ?? this.#emptied.get(name) ?? 0) > read) return none; // (1)
     const failing = rows.flatMap(({ Checks }) => Checks).filter(({ Status }) => Status !== "passing");
     if (failing.length === 0) this.#failing.delete(name);
     else this.#failing.set(name, new Map(failing.map((check) => [checkKey(check), check.ModifyIndex])));
-    const tagged = rows.filter(isTagged);
-    if (tagged.length === 0) this.#services.delete(name);
-    else this.#services.set(name, { read, rows: tagged, outside: outsideKeys(tagged) });
-    this.#mark(name, before?.rows ?? [], tagged);
-    const put = this.#refold(name, tagged);
-    const present = new Set(tagged.map(recordKey));
-    const remove = (before?.rows ?? [])
-      .map(recordKey)
-      .filter((key) => !present.has(key) && this.#records.get(key)?.service === name);
+    const counted = rows.filter((row) => isTagged(row) || this.#isAsked(row));
+    const outside = outsideKeys(counted);
+    this.#emptied.delete(name);
+    if (counted.length > 0) this.#services.set(name, { read, rows: counted, outside });
+    else {
+      this.#services.delete(name);
+      this.#emptied.set(name, read);
+    }
+    this.#mark(name, before?.rows ?? [], counted);
+    const changed = outside.filter(
+      (key) => contracts.has(key) && this.contracts.put(key, contracts.get(key)?.value),
+    );
+    this.#use(before?.outside ?? [], outside);
+    const put = [...this.#refoldUsers(new Set(changed)).put, ...this.#refold(name, counted)];
+    const present = new Set(counted.map(recordKey));
+    const left = (before?.rows ?? []).filter((row) => !present.has(recordKey(row)));
+    for (const { Service } of left) this.dismiss(Service.ID);
+    const remove = left.map(recordKey).filter((key) => this.#records.get(key)?.service === name);
     for (const key of remove) this.#records.delete(key);
     return { put, remove };
+  }
+
+  /** (3) */
+  #isAsked({ Service }: ConsulInstance): boolean {
+    return Service.Kind === "" && this.#asked.has(Service.ID);
+  }
+
+  /** (4) */
+  #use(before: readonly string[], now: readonly string[]): void {
+    for (const key of now) this.#uses.set(key, (this.#uses.get(key) ?? 0) + 1);
+    for (const key of before) {
+      const uses = (this.#uses.get(key) ?? 0) - 1;
+      if (uses > 0) this.#uses.set(key, uses);
+      else {
+        this.#uses.delete(key);
+        this.contracts.put(key, undefined);
+      }
+    }
   }
 
   /**
@@ -106,8 +185,9 @@ export class ConsulState {
     return this.#refoldUsers(changed);
   }
 
-  /** Takes one contract that was looked up by its key. */
+  /** Takes one contract that was looked up by its key, if it is still to be. */
   putContract(key: string, found: ConsulKey | undefined): ConsulChange {
+    if (!this.#uses.has(key) && !this.#doubtful.has(key)) return none;
     return this.contracts.put(key, found?.value) ? this.#refoldUsers(new Set([key])) : none;
   }
 
@@ -115,8 +195,19 @@ export class ConsulState {
     return [...this.#records.values()].map(({ record }) => record);
   }
 
+  /** What is known under this id. */
+  instance(serviceId: string): Instance | undefined {
+    for (const [node, marks] of this.#marks)
+      if (marks.has(serviceId)) return this.#records.get(`${node}/${serviceId}`)?.record.instance;
+    return undefined;
+  }
+
   serviceNames(): readonly string[] {
     return [...this.#services.keys()];
+  }
+
+  hasService(name: string): boolean {
+    return this.#services.has(name);
   }
 
   /** Services with an instance at a node. */
@@ -126,13 +217,12 @@ export class ConsulState {
 
   /** Contracts that are looked up by their key: those that instances name outside the prefix, and those in doubt. */
   singleKeys(): ReadonlySet<string> {
-    const keys = new Set([...this.#doubtful].filter((key) => this.contracts.has(key)));
-    for (const { outside } of this.#services.values()) for (const key of outside) keys.add(key);
-    return keys;
+    return new Set([...[...this.#doubtful].filter((key) => this.contracts.has(key)), ...this.#uses.keys()]);
   }
 
   /**
-   * Services of which something differs from what is known, by what all nodes have registered.
+   * Services of which something differs from what is known, by what all nodes have registered. Those of which an instance
+   * without the tag is known always do.
    *
    * @param found the address index and the tagged services of every node
    */
@@ -240,6 +330,10 @@ export class ConsulState {
     return (record.instance.index ?? 0) < (before.record.instance.index ?? 0);
   }
 }
+
+/** Of the last change to anything of a row. */
+const lastIndex = ({ Node, Service, Checks }: ConsulInstance): number =>
+  Math.max(Node.ModifyIndex, Service.ModifyIndex, ...Checks.map(({ ModifyIndex }) => ModifyIndex));
 
 const checkKey = ({ Node, CheckID }: ConsulCheck): string => `${Node}/${CheckID}`;
 

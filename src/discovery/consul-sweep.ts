@@ -9,9 +9,9 @@ import { sleep } from "../core/abort.ts";
 import type { Clock } from "../core/clock.ts";
 import { InfraAuthenticationError } from "../core/errors.ts";
 import type { ConsulNode, ConsulNodeService } from "./consul-answers.ts";
-import type { ConsulClient } from "./consul-client.ts";
+import type { ConsulClient, ConsulRead } from "./consul-client.ts";
 import type { ConsulState } from "./consul-state.ts";
-import { backoffMs } from "./consul-wait.ts";
+import { retryMs } from "./consul-wait.ts";
 import { enabledTag } from "./tags.ts";
 
 export interface SweepOptions {
@@ -90,7 +90,7 @@ export class ConsulSweep {
         onFailure(error);
         failures += 1;
       }
-      const pause = failures > 0 ? backoffMs(failures) : clock.now() - startedAt; // (2)
+      const pause = failures > 0 ? retryMs(failures) : clock.now() - startedAt; // (2)
       await sleep(pause, signal).catch(() => undefined);
       if (signal.aborted) return;
     }
@@ -100,7 +100,7 @@ export class ConsulSweep {
     const { client, state, signal, names: allNames, read, readContract } = this.#options;
     const names = allNames();
     if (names.length === 0) return;
-    const nodes = await visibleNodes(client, signal);
+    const nodes = await visibleNodes(client, { signal });
     // No waiting query shows these.
     await inParallel(state.singleKeys(), readContract);
     if (nodes.length > names.length * nodesPerService) {
@@ -124,11 +124,8 @@ export class ConsulSweep {
  *
  * @throws InfraAuthenticationError where there is none: then the token may read nothing
  */
-export async function visibleNodes(
-  client: ConsulClient,
-  signal?: AbortSignal,
-): Promise<readonly ConsulNode[]> {
-  const { data } = await client.nodes(signal && { signal });
+export async function visibleNodes(client: ConsulClient, read: ConsulRead): Promise<readonly ConsulNode[]> {
+  const { data } = await client.nodes(read);
   if (data.length > 0) return data;
   throw new InfraAuthenticationError(
     `Consul at ${client.address} shows no node: give consul_token a token with node:read, service:read and key:read`,

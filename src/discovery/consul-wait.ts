@@ -10,8 +10,11 @@
  *    has waited or its index grows. One whose index grows with every question is asked
  *    twenty times a second at most.
  * 4. It goes on until it is aborted, whatever happens.
+ * 5. A query that does not wait comes after a start, a failure or a reset, when a Consul may still be reading its log: it
+ *    asks for what is so.
  */
 import { sleep } from "../core/abort.ts";
+import { backoffMs } from "../core/backoff.ts";
 import type { ConsulAnswer, ConsulRead } from "./consul-client.ts";
 
 export interface FollowOptions<T> {
@@ -40,9 +43,8 @@ export interface News {
 /** Seconds a query waits for news; Consul adds up to a sixteenth. */
 const waitSeconds = 300;
 const jitterSeconds = 30;
-const firstBackoffMs = 100;
-/** Far below the 5 s within which the state is right again after Consul has returned. */
-const maxBackoffMs = 2000;
+/** The longest is far below the 5 s within which the state is right again after Consul has returned. */
+const retryPause = { firstMs: 100, maxMs: 2000 };
 /** An answer without news before this share of its wait was no wait. */
 const shortWait = 0.5;
 /** Milliseconds: an answer within them was there before the question. */
@@ -50,11 +52,9 @@ const atOnceMs = 100;
 /** Answers with news, each of them at once, before they are asked for more slowly: a burst of registrations is shorter. */
 const burst = 32;
 
-/** Milliseconds before the attempt after `failures` failures in a row: exponential, the upper half of it at random. */
-export function backoffMs(failures: number, random: () => number = Math.random): number {
-  const most = Math.min(maxBackoffMs, firstBackoffMs * 2 ** Math.max(0, failures - 1));
-  return most * (0.5 + random() / 2);
-}
+/** Milliseconds before Consul is asked again after so many failures in a row. */
+export const retryMs = (failures: number, random?: () => number): number =>
+  backoffMs(failures, { ...retryPause, random });
 
 /** The index to wait at after an answer; 0: ask without waiting. (1) (2) */
 export const nextIndex = (before: number, answered: number): number =>
@@ -75,7 +75,10 @@ export async function follow<T>(options: FollowOptions<T>): Promise<void> {
     const seconds = waitSeconds - random() * jitterSeconds;
     const startedAt = performance.now();
     try {
-      const answer = await options.ask({ signal, ...(index > 0 && { wait: { index, seconds } }) });
+      const answer = await options.ask({
+        signal,
+        ...(index > 0 ? { wait: { index, seconds } } : { consistent: true }), // (5)
+      });
       const hasIndex = answer.index > 0;
       const answered = Math.max(1, answer.index); // (2)
       const isReset = answered < known;
@@ -99,7 +102,7 @@ export async function follow<T>(options: FollowOptions<T>): Promise<void> {
     }
     // The first reset is followed by a fresh look at once. (3)
     const wait = failures > 0 ? failures : idle > 1 ? idle : quick > burst ? 1 : 0;
-    if (wait > 0) await sleep(backoffMs(wait, random), signal).catch(() => undefined);
+    if (wait > 0) await sleep(retryMs(wait, random), signal).catch(() => undefined);
   }
 }
 

@@ -9,10 +9,15 @@
  * 4. No node at all is no answer but a refusal: a Consul that may be read shows at least its own. So what a token has
  *    lost sight of is not gone, neither are a service and a contract of which Consul says that it hides them.
  * 5. After `close` nothing is applied.
+ * 6. Contracts that cannot be had, while Consul answers otherwise, keep no tool from being served.
+ * 7. A Consul that has just begun answers from a half-read log. What an answer lacks of what is known, or shows as it was
+ *    before, is asked for once more, consistently, and only that counts.
  */
+import { sleep } from "../core/abort.ts";
 import { type Clock, monotonicClock } from "../core/clock.ts";
 import { InfraAuthenticationError, messageOf, RuntimeHostError } from "../core/errors.ts";
 import { type Logger, silentLogger } from "../core/log.ts";
+import type { Instance } from "../tools/instance.ts";
 import type { ApplyChange, SourceStatus, ToolSource } from "../tools/source.ts";
 import type { ConsulCheck, ConsulKey, ConsulServices } from "./consul-answers.ts";
 import {
@@ -23,13 +28,14 @@ import {
   isOutage,
   openConsul,
 } from "./consul-client.ts";
+import { idFilter } from "./consul-filter.ts";
 import { nodeContractPrefix } from "./consul-instance.ts";
 import { ConsulReads } from "./consul-reads.ts";
 import { type ConsulChange, type ConsulProblem, ConsulState, outsideKeys } from "./consul-state.ts";
 import { ConsulSweep, inParallel, visibleNodes } from "./consul-sweep.ts";
 import { Troubles } from "./consul-troubles.ts";
-import { follow, type News } from "./consul-wait.ts";
-import { enabledTag } from "./tags.ts";
+import { follow, type News, retryMs } from "./consul-wait.ts";
+import { claimedNames, enabledTag } from "./tags.ts";
 
 export interface ConsulSourceOptions {
   readonly consul: ConsulOptions;
@@ -74,6 +80,8 @@ export class ConsulSource implements ToolSource {
   readonly #abort = new AbortController();
   /** Resolves with the first state, the first failure or the close, whichever is first. */
   readonly #attempted = Promise.withResolvers<undefined>();
+  /** Resolves with the first state or the close. */
+  readonly #settled = Promise.withResolvers<undefined>();
   readonly #missing = new Set<AnswerName>(answers);
   #state: State = { kind: "new" };
   #currentAt: number;
@@ -81,6 +89,8 @@ export class ConsulSource implements ToolSource {
   readonly #refused = new Set<string>();
   /** Tags of each service that has a tagged instance. */
   #tagged: ReadonlyMap<string, readonly string[]> = new Map();
+  /** Tagged services whose name Consul refuses in a path, by that name. */
+  #unaskable: ReadonlyMap<string, ConsulProblem> = new Map();
 
   constructor(options: ConsulSourceOptions) {
     this.#options = options;
@@ -108,7 +118,11 @@ export class ConsulSource implements ToolSource {
     const reads = new ConsulReads({
       read: (name) => this.#readService(client, name),
       isOutage,
-      onFailure: (name, error) => this.#fail(isOutage(error) ? "reads" : `service ${name}`, error),
+      onFailure: (name, error, isOut) => {
+        this.#troubles.set(isOut ? "reads" : `service ${name}`, messageOf(error), isOut);
+        if (!isOut && reads.allFail(this.#tagged)) this.#troubles.set("reads", messageOf(error), true);
+        if (isOut) this.#attempted.resolve(undefined);
+      },
       onSuccess: (name) => this.#troubles.clear("reads", `service ${name}`),
       limit: this.#options.consul.maxSockets ?? defaultReads,
     });
@@ -117,7 +131,8 @@ export class ConsulSource implements ToolSource {
       state: this.#known,
       names: () => [...new Set([...this.#tagged.keys(), ...this.#known.serviceNames()])],
       read: (names) => this.#read(names),
-      readContract: (key) => this.#readContract(client, key),
+      readContract: (key) =>
+        this.#readContract(client, key, (found) => this.#apply(this.#known.putContract(key, found))),
       onFailure: (error) => this.#fail("sweep", error),
       onSuccess: () => this.#troubles.clear("sweep"),
       clock: this.#clock,
@@ -136,7 +151,7 @@ export class ConsulSource implements ToolSource {
       ),
       this.#follow(
         "contracts",
-        (read) => client.keys(nodeContractPrefix, read),
+        (read) => this.#askContracts(client, read),
         (data, news) => this.#onContracts(data, news),
       ),
     ]);
@@ -166,22 +181,52 @@ export class ConsulSource implements ToolSource {
 
   /** What Consul has said that cannot be used, or not as it stands. */
   report(): readonly ConsulProblem[] {
-    return this.#known.problems();
+    return [...this.#unaskable.values(), ...this.#known.problems()];
   }
 
   /**
-   * Looks for an instance now and applies what it finds. False: Consul knows none with this id that is tagged
-   * `mcp-enabled`.
+   * What Consul says of an instance, tagged or not; it is applied, and followed from then on. Undefined: Consul does not
+   * know it. A Consul that cannot be reached, or was not yet, is waited for.
    *
-   * @throws OnexError where Consul cannot say
+   * @param serviceName where it is looked for first
+   * @throws OnexError where Consul refuses to say, and at the close
    */
-  async lookUp(serviceId: string, serviceName: string | undefined): Promise<boolean> {
+  async lookUp(serviceId: string, serviceName: string | undefined): Promise<Instance | undefined> {
+    await this.#settled.promise;
     const open = this.#state;
-    if (open.kind !== "starting" && open.kind !== "running")
-      throw new RuntimeHostError("The Consul source is not running.");
-    const names = serviceName === undefined ? await this.#servicesOf(open.client, serviceId) : [serviceName];
-    for (const name of names) await this.#readService(open.client, name);
-    return this.#known.records().some(({ instance }) => instance.serviceId === serviceId);
+    if (open.kind !== "running") throw new RuntimeHostError("The Consul source is not running.");
+    this.#known.ask(serviceId);
+    for (let failures = 1; ; failures += 1) {
+      try {
+        const found =
+          this.#known.instance(serviceId) ?? (await this.#search(open.client, serviceId, serviceName));
+        if (found === undefined) this.#known.dismiss(serviceId);
+        return found;
+      } catch (error) {
+        const isOver = this.#isClosed() || error instanceof InfraAuthenticationError;
+        if (isOver || !isOutage(error)) {
+          this.#known.dismiss(serviceId);
+          throw error;
+        }
+      }
+      await sleep(retryMs(failures), this.#abort.signal);
+    }
+  }
+
+  async #search(
+    client: ConsulClient,
+    serviceId: string,
+    serviceName: string | undefined,
+  ): Promise<Instance | undefined> {
+    if (serviceName !== undefined) {
+      await this.#readService(client, serviceName);
+      const found = this.#known.instance(serviceId);
+      if (found !== undefined) return found;
+    }
+    // (7)
+    for (const name of await this.#servicesOf(client, serviceId))
+      await this.#readService(client, name, { consistent: true });
+    return this.#known.instance(serviceId);
   }
 
   /** Ends what is under way at once. What was applied stays. Idempotent. (5) */
@@ -193,6 +238,7 @@ export class ConsulSource implements ToolSource {
     const done = this.#end(open);
     this.#state = { kind: "closed", done };
     this.#attempted.resolve(undefined);
+    this.#settled.resolve(undefined);
     return done;
   }
 
@@ -240,10 +286,11 @@ export class ConsulSource implements ToolSource {
         else this.#troubles.set(`${name} index`, unindexed(name), false);
       },
       onFailure: (error) => {
-        // Tools can be served without contracts; a token that may not read them may be meant so.
-        const isRefused = name === "contracts" && error instanceof InfraAuthenticationError;
-        this.#troubles.set(name, messageOf(error), !isRefused);
-        if (isRefused) this.#has(name);
+        // A token that may not read contracts may be meant so. (6)
+        const isRefused = error instanceof InfraAuthenticationError || !isOutage(error);
+        const isDispensable = name === "contracts" && isRefused;
+        this.#troubles.set(name, messageOf(error), !isDispensable);
+        if (isDispensable) this.#has(name);
         else this.#attempted.resolve(undefined);
       },
     });
@@ -261,21 +308,32 @@ export class ConsulSource implements ToolSource {
   }
 
   async #readFirst(): Promise<void> {
-    await this.#read(this.#tagged.keys());
-    if (this.#state.kind !== "starting") return;
+    for (let attempts = 1; ; attempts += 1) {
+      await this.#read(this.#tagged.keys());
+      if (this.#state.kind !== "starting") return;
+      if (!this.#state.reads.allFail(this.#tagged)) break; // (3)
+      this.#attempted.resolve(undefined);
+      await sleep(retryMs(attempts), this.#abort.signal).catch(() => undefined);
+    }
     const put = this.#known.records();
     this.#log.info({ instances: put.length, services: this.#tagged.size }, "Consul's state is known");
     this.#state = { ...this.#state, kind: "running" };
     this.#state.apply({ put, remove: [] });
     this.#attempted.resolve(undefined);
+    this.#settled.resolve(undefined);
   }
 
   #onServices(services: ConsulServices, { isReset }: News): void {
     const before = this.#tagged;
     const tagged = new Map<string, readonly string[]>();
-    for (const [name, tags] of Object.entries(services))
-      if (tags.includes(enabledTag)) tagged.set(name, tags);
+    const unaskable = new Map<string, ConsulProblem>();
+    for (const [name, tags] of Object.entries(services)) {
+      if (!tags.includes(enabledTag)) continue;
+      if (isAskable(name)) tagged.set(name, tags);
+      else unaskable.set(name, this.#unaskable.get(name) ?? this.#cannotAsk(name, tags));
+    }
     this.#tagged = tagged;
+    this.#unaskable = unaskable;
     if (this.#missing.size > 0) return;
     if (isReset) this.#known.startEra();
     const changed: string[] = [];
@@ -289,11 +347,19 @@ export class ConsulSource implements ToolSource {
       this.#state.sweep.wake(shown.length > 0 ? "soon" : "now");
   }
 
+  #cannotAsk(name: string, tags: readonly string[]): ConsulProblem {
+    const reason = `Consul answers for no service of the name ${JSON.stringify(name)}: register it under another`;
+    this.#log.warn({ service: name, reason }, "A service in Consul cannot be read");
+    return { key: name, reason, names: claimedNames(tags) };
+  }
+
   #onChecks(checks: readonly ConsulCheck[]): void {
     if (this.#missing.size > 0) return;
     // One that is tagged only now may be told of here first.
     const isOurs = ({ ServiceName, ServiceTags }: ConsulCheck): boolean =>
-      this.#tagged.has(ServiceName) || ServiceTags.includes(enabledTag);
+      this.#tagged.has(ServiceName) ||
+      this.#known.hasService(ServiceName) ||
+      ServiceTags.includes(enabledTag);
     void this.#read(this.#known.checkedOtherwise(checks, isOurs));
   }
 
@@ -304,30 +370,61 @@ export class ConsulSource implements ToolSource {
   }
 
   async #read(names: Iterable<string>): Promise<void> {
-    const list = [...names];
+    const list = [...names].filter(isAskable);
     if (this.#state.kind !== "starting" && this.#state.kind !== "running") return;
     await this.#state.reads.add(list, list.length > maxUrgent ? "patient" : "urgent");
   }
 
+  /** (7) */
+  async #askContracts(client: ConsulClient, read: ConsulRead): Promise<ConsulAnswer<readonly ConsulKey[]>> {
+    const answer = await client.keys(nodeContractPrefix, read);
+    if (read.consistent === true || !this.#known.takesContractBack(answer.data)) return answer;
+    const { signal } = this.#abort;
+    return await client.keys(nodeContractPrefix, { signal, consistent: true });
+  }
+
   /** (2) */
-  async #readService(client: ConsulClient, name: string): Promise<void> {
+  async #readService(
+    client: ConsulClient,
+    name: string,
+    { consistent = false }: Pick<ConsulRead, "consistent"> = {},
+  ): Promise<void> {
     const { signal } = this.#abort;
     const read = this.#known.beginRead();
-    const { data, isFiltered } = await client.instances(name, { signal });
-    if (data.length === 0) {
-      await visibleNodes(client, signal); // (4); without a token Consul does not say that it hides something
-      if (isFiltered) return;
+    try {
+      let answer = await client.instances(name, { signal, consistent });
+      const isBehind =
+        this.#known.takesBack(name, answer.data) || (answer.data.length === 0 && this.#tagged.has(name));
+      if (isBehind && !consistent) answer = await client.instances(name, { signal, consistent: true }); // (7)
+      const { data, isFiltered } = answer;
+      if (data.length === 0) {
+        // (4); without a token Consul does not say that it hides something
+        await visibleNodes(client, { signal, consistent: true });
+        if (isFiltered) return;
+      }
+      const contracts = new Map<string, ConsulKey | undefined>();
+      for (const key of outsideKeys(data))
+        await this.#readContract(client, key, (found) => contracts.set(key, found));
+      this.#apply(this.#known.putService(name, data, read, contracts));
+    } finally {
+      this.#known.endRead(read);
     }
-    for (const key of outsideKeys(data)) await this.#readContract(client, key);
-    this.#apply(this.#known.putService(name, data, read));
     this.#forgetRefused();
   }
 
   /** A key that may not be read is the trouble of the instances that name it; what is known of it stays. */
-  async #readContract(client: ConsulClient, key: string): Promise<void> {
+  async #readContract(
+    client: ConsulClient,
+    key: string,
+    take: (found: ConsulKey | undefined) => void,
+  ): Promise<void> {
     const place = `contract ${key}`;
     try {
-      this.#apply(this.#known.putContract(key, await client.readKey(key, this.#abort.signal)));
+      const { signal } = this.#abort;
+      let found = await client.readKey(key, signal);
+      if (found === undefined && this.#known.contracts.has(key))
+        found = await client.readKey(key, signal, { consistent: true }); // (7)
+      take(found);
       this.#troubles.clear(place);
       this.#refused.delete(key);
     } catch (error) {
@@ -351,14 +448,12 @@ export class ConsulSource implements ToolSource {
   /** Names of the services that have an instance with this id. */
   async #servicesOf(client: ConsulClient, serviceId: string): Promise<readonly string[]> {
     const { signal } = this.#abort;
-    const known = this.#known.records().find(({ instance }) => instance.serviceId === serviceId);
-    if (known?.instance.serviceName !== undefined) return [known.instance.serviceName];
-    const nodes = await visibleNodes(client, signal);
+    const read = { signal, consistent: true };
+    const nodes = await visibleNodes(client, read);
     const found = new Set<string>();
-    // Consul's filter language has no escapes: what cannot be quoted is looked for here, in all that a node has.
-    const filter = serviceId.includes("`") ? {} : { filter: `ID == \`${serviceId}\`` };
+    const filter = idFilter([serviceId]);
     await inParallel(nodes, async ({ Node }) => {
-      const { data } = await client.nodeServices(Node, { signal, ...filter });
+      const { data } = await client.nodeServices(Node, { ...read, ...(filter !== undefined && { filter }) });
       for (const { ID, Service } of data) if (ID === serviceId) found.add(Service);
     });
     return [...found];
@@ -376,6 +471,9 @@ export class ConsulSource implements ToolSource {
   }
 }
 
+/** The others are lost on the way: paths lead elsewhere by them, or Consul refuses them. */
+const isAskable = (name: string): boolean => name !== "." && name !== ".." && !/[\r\n\0]/.test(name);
+
 /** Consul gives the tags of a service in another order every time, none twice. Sorting thousands of lists takes 2 ms. */
 const sameTags = (a: readonly string[], b: readonly string[] | undefined): boolean =>
   a.length === b?.length && a.every((tag, at) => tag === b[at] || b.includes(tag));
@@ -389,6 +487,7 @@ const unindexed = (name: AnswerName): string =>
 /** (4) */
 async function askServices(client: ConsulClient, read: ConsulRead): Promise<ConsulAnswer<ConsulServices>> {
   const answer = await client.services(read);
-  if (Object.keys(answer.data).length === 0) await visibleNodes(client, read.signal);
+  if (Object.keys(answer.data).length === 0)
+    await visibleNodes(client, { ...(read.signal && { signal: read.signal }), consistent: true });
   return answer;
 }

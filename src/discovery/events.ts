@@ -5,8 +5,9 @@
  *
  * 1. What was on a topic before is applied in one change, once all of it was read: a statement that was withdrawn later never shows.
  * 2. A bad event is counted, reported and dead-lettered, and never keeps the next one from being taken.
- * 3. An event that says too little states what it says; Consul is asked for the rest, and where Consul does not know
- *    the service either, the event is rejected as well.
+ * 3. An event that says too little states what it says; Consul is asked for the rest, and where Consul does not say it
+ *    either, the event is rejected as well. Consul has the word: one that is away is waited for, and of what was on a
+ *    topic before only what holds at its end is asked for.
  * 4. Only what is declared gone while we look on makes others' statements not count.
  * 5. After `close` nothing is applied.
  */
@@ -18,6 +19,7 @@ import { type LogFields, type Logger, silentLogger } from "../core/log.ts";
 import type { Instance } from "../tools/instance.ts";
 import type { ApplyChange, InstanceRecord, SourceStatus, ToolSource } from "../tools/source.ts";
 import { registrationReader, type RegistrationEvent } from "./registration-event.ts";
+import { enabledTag } from "./tags.ts";
 import { RegistrationLog } from "./registration-log.ts";
 import { type FollowedBus, RegistrationTopic } from "./registration-topic.ts";
 import { type DeadLetter, type Rejected, Rejections } from "./rejections.ts";
@@ -35,14 +37,16 @@ export interface EventSourceOptions {
   /** Completes events that say too little. Default: nobody does. */
   readonly consul?: ServiceLookUp | undefined;
   readonly deadLetter: DeadLetter;
+  /** Events that are rejected are one line in the log, when the source is closed. Default false: a line each, thinned. */
+  readonly isBrief?: boolean;
   /** Default: nothing is logged. */
   readonly logger?: Logger;
   readonly clock?: Clock;
 }
 
 export interface ServiceLookUp {
-  /** Looks for the instance now. False: Consul does not know it. A rejection: that cannot be told. */
-  lookUp(serviceId: string, serviceName: string | undefined): Promise<boolean>;
+  /** What Consul says of the instance; undefined: Consul does not know it. Rejects where that cannot be told. */
+  lookUp(serviceId: string, serviceName: string | undefined): Promise<Instance | undefined>;
 }
 
 export interface EventCounters {
@@ -91,11 +95,11 @@ export class EventSource implements ToolSource {
     this.#registrations = new RegistrationLog({ clock: this.#clock });
     this.#rejections = new Rejections({
       deadLetter: options.deadLetter,
+      isBrief: options.isBrief ?? false,
       log: this.#log,
       clock: this.#clock,
     });
     this.#notAsked = thinned(
-      // Consul's own source completes the event as soon as Consul can be reached.
       (fields) => this.#log.info(fields, "Consul could not be asked to complete a registration event"),
       this.#clock,
     );
@@ -149,6 +153,11 @@ export class EventSource implements ToolSource {
       counters: { ...counters, older: dropped.older, duplicate: dropped.duplicate },
       ...(lastError !== "" && { lastError }),
     };
+  }
+
+  /** Topics whose history was not read yet: what is on them is not known. */
+  unreadParts(): readonly string[] {
+    return this.#topics.filter(({ isCaughtUp }) => !isCaughtUp).map(({ name }) => name);
   }
 
   counters(): EventCounters {
@@ -218,16 +227,17 @@ export class EventSource implements ToolSource {
     }
     this.#counts.accepted += 1;
     this.#rejections.forget(event.serviceId);
-    if (verdict.kind === "put") changes.put(event.serviceId);
-    else changes.remove(event.serviceId, verdict.suppress); // (4)
-    const isNews = verdict.kind === "put" && verdict.instance === event.instance && !message.isHistory;
-    if (isNews) this.#complete(verdict.instance, message);
+    if (verdict.kind === "remove") {
+      changes.remove(event.serviceId, verdict.suppress); // (4)
+      return;
+    }
+    const { instance } = verdict;
+    const lacking = instance === event.instance ? lacks(instance) : undefined;
+    changes.put(event.serviceId, lacking === undefined ? undefined : { instance, message, lacking });
   }
 
   /** (3) */
-  #complete(instance: Instance, message: FollowedMessage): void {
-    const lacking = lacks(instance);
-    if (lacking === undefined) return;
+  #complete({ instance, message, lacking }: Incomplete): void {
     const { serviceId, serviceName } = instance;
     const { consul } = this.#options;
     const reject = (why: string): void =>
@@ -236,13 +246,16 @@ export class EventSource implements ToolSource {
       reject("there is no Consul to complete it");
       return;
     }
+    const isOver = (): boolean =>
+      this.#state.kind === "closed" || this.#registrations.current(serviceId) !== instance;
     const lookUp = async (): Promise<void> => {
-      if (this.#registrations.current(serviceId) !== instance) return;
+      if (isOver()) return;
       try {
-        const isKnown = await consul.lookUp(serviceId, serviceName);
-        if (!isKnown) reject(`Consul does not know the service_id ${JSON.stringify(serviceId)}`);
+        const found = await consul.lookUp(serviceId, serviceName);
+        const missing = missingIn(found, instance);
+        if (missing !== undefined && !isOver()) reject(missing);
       } catch (error) {
-        this.#notAsked({ service_id: serviceId, reason: messageOf(error) });
+        if (!isOver()) this.#notAsked({ service_id: serviceId, reason: messageOf(error) });
       }
     };
     if (!this.#lookUps.push(lookUp)) reject("too many wait for Consul to complete them");
@@ -253,11 +266,14 @@ export class EventSource implements ToolSource {
     const put: InstanceRecord[] = [];
     const remove: string[] = [];
     const suppress: string[] = [];
-    for (const [serviceId, isSuppressed] of changes.take()) {
+    const incomplete: Incomplete[] = [];
+    for (const [serviceId, { isSuppressed, said }] of changes.take()) {
       // What holds by now: another topic may have said something since.
       const instance = this.#registrations.current(serviceId);
       if (instance !== undefined) {
-        put.push({ key: serviceId, instance });
+        const part = this.#registrations.topicOf(serviceId);
+        put.push({ key: serviceId, instance, ...(part !== undefined && { part }) });
+        if (said?.instance === instance) incomplete.push(said);
         continue;
       }
       remove.push(serviceId);
@@ -265,7 +281,15 @@ export class EventSource implements ToolSource {
     }
     if (put.length + remove.length === 0) return;
     this.#state.apply({ put, remove, ...(suppress.length > 0 && { suppress }) });
+    for (const one of incomplete) this.#complete(one);
   }
+}
+
+/** An event that says too little. */
+interface Incomplete {
+  readonly instance: Instance;
+  readonly message: FollowedMessage;
+  readonly lacking: string;
 }
 
 /** What an event does not say and the tool cannot be called without. */
@@ -274,20 +298,39 @@ function lacks({ claim, url }: Instance): string | undefined {
   return "toolName" in claim && url === undefined ? "an endpoint" : undefined;
 }
 
+/** Why the event is incomplete even with what Consul says; undefined: it is complete. */
+function missingIn(consul: Instance | undefined, event: Instance): string | undefined {
+  const id = JSON.stringify(event.serviceId);
+  if (consul === undefined) return `Consul does not know the service_id ${id}`;
+  const claim = event.claim ?? consul.claim;
+  if (claim === undefined) return `Consul has the service_id ${id} without the tag ${enabledTag}`;
+  const url = event.url ?? consul.url;
+  if ("toolName" in claim && url === undefined)
+    return `Consul has the service_id ${id} without an address that can be used`;
+  return undefined;
+}
+
+interface Change {
+  readonly isSuppressed: boolean;
+  readonly said?: Incomplete;
+}
+
 /** Services whose statement has changed and was not applied yet. What is registered again is not suppressed by what was before. */
 class Changes {
-  #services = new Map<string, boolean>();
+  #services = new Map<string, Change>();
 
-  put(serviceId: string): void {
-    this.#services.set(serviceId, false);
+  /** @param said the event, where it says too little */
+  put(serviceId: string, said = this.#services.get(serviceId)?.said): void {
+    this.#services.set(serviceId, { isSuppressed: false, ...(said !== undefined && { said }) });
   }
 
   /** @param suppress it was declared gone just now */
   remove(serviceId: string, suppress: boolean): void {
-    this.#services.set(serviceId, suppress || this.#services.get(serviceId) === true);
+    const isSuppressed = suppress || this.#services.get(serviceId)?.isSuppressed === true;
+    this.#services.set(serviceId, { isSuppressed });
   }
 
-  take(): ReadonlyMap<string, boolean> {
+  take(): ReadonlyMap<string, Change> {
     const services = this.#services;
     this.#services = new Map();
     return services;

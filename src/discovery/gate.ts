@@ -16,11 +16,6 @@ export class Gate<T> {
     this.#through = through;
   }
 
-  /** How many changes are held. */
-  get held(): number {
-    return this.#held.size;
-  }
-
   /** Lets a change through, or holds it until the gate is opened. */
   readonly pass = (change: T): void => {
     if (this.#state === "open") this.#through(change);

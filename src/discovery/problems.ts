@@ -7,10 +7,10 @@ import type { Sources } from "./sources.ts";
 
 export const problemsOf = ({ contracts, consul, events }: Sources): readonly SourceProblem[] => [
   ...(contracts?.report().entries ?? []).filter(({ outcome }) => outcome !== "loaded").map(ofContract),
-  ...(consul?.report() ?? []).map(({ key, reason }) => ({
+  ...(consul?.report() ?? []).map(({ key, reason, names = [] }) => ({
     source: "consul",
     about: key,
-    names: key.startsWith(nodeContractPrefix) ? [key.slice(nodeContractPrefix.length)] : [],
+    names: key.startsWith(nodeContractPrefix) ? [key.slice(nodeContractPrefix.length)] : names,
     reason,
   })),
   ...(events?.report() ?? []).map(({ serviceId, names, reason }) => ({

@@ -6,8 +6,9 @@
  * 2. A contract stays as long as any service claims its tool.
  * 3. All that can be done is done before the first failure is reported.
  */
-import type { BusMessage, EventBus, EventLog } from "../bus/bus.ts";
+import { isEventLog, type BusMessage, type EventBus, type EventLog } from "../bus/bus.ts";
 import type { ConsulClient, ConsulRegistration } from "./consul-client.ts";
+import { idFilter } from "./consul-filter.ts";
 import {
   deregisteredEvent,
   isOurContract,
@@ -30,8 +31,7 @@ export interface EventTarget {
 export const eventTarget = (
   bus: EventBus | undefined,
   options: Pick<EventTarget, "topic" | "partitions">,
-): EventTarget | undefined =>
-  bus?.health().type === "kafka" ? { ...options, bus: bus as EventBus & EventLog } : undefined;
+): EventTarget | undefined => (isEventLog(bus) ? { ...options, bus } : undefined);
 
 export interface Publishing {
   readonly consul: ConsulClient;
@@ -56,9 +56,13 @@ export async function registeredAt(
   const found = new Map<string, Registrant>();
   for (let at = 0; at < ids.length; at += idsPerQuestion) {
     const asked = ids.slice(at, at + idsPerQuestion);
-    const filter = asked.map((id) => `ID == ${JSON.stringify(id)}`).join(" or ");
-    const services = await consul.agentServices({ filter, ...(signal !== undefined && { signal }) });
-    for (const { ID, Meta } of services) found.set(ID, isOurService(Meta) ? "runtime" : "other");
+    const filter = idFilter(asked);
+    const services = await consul.agentServices({
+      ...(filter !== undefined && { filter }),
+      ...(signal !== undefined && { signal }),
+    });
+    for (const { ID, Meta } of services)
+      if (asked.includes(ID)) found.set(ID, isOurService(Meta) ? "runtime" : "other");
   }
   return found;
 }

@@ -6,11 +6,11 @@
  * 1. Ids depend on names and addresses alone: who registers the same again registers nothing new.
  */
 import { randomUUID } from "node:crypto";
-import { isIPv6 } from "node:net";
 import { hostname } from "node:os";
 import type { BusMessage } from "../bus/bus.ts";
 import { ProtocolConfigurationError } from "../core/errors.ts";
 import type { JsonObject } from "../core/json.ts";
+import { urlHost } from "../core/url-host.ts";
 import { version } from "../core/version.ts";
 import type { Tool } from "../tools/tool.ts";
 import type { ConsulRegistration } from "./consul-client.ts";
@@ -310,5 +310,5 @@ function eventMessage(
   };
 }
 
-const hostPort = (host: string, port: number): string => `${isIPv6(host) ? `[${host}]` : host}:${port}`;
+const hostPort = (host: string, port: number): string => `${urlHost(host)}:${port}`;
 const bare = (host: string): string => host.replace(/^\[(.*)\]$/, "$1");

@@ -12,6 +12,7 @@
  *    each first withdraws its own word, then looks at the others', so that the last one takes it out.
  */
 import { sleep, within } from "../core/abort.ts";
+import { backoffMs } from "../core/backoff.ts";
 import { messageOf } from "../core/errors.ts";
 import type { Logger } from "../core/log.ts";
 import type { Tool } from "../tools/tool.ts";
@@ -77,9 +78,8 @@ export interface RegistrationStatus {
 
 /** Milliseconds between looks at what the agent has. (2) */
 const lookMs = 3000;
-/** Of the pause after a failure; it doubles, from the first value to the second. (1) */
-const firstPauseMs = 250;
-const longestPauseMs = 5000;
+/** After a failure. (1) */
+const retryPause = { firstMs: 250, maxMs: 5000 };
 /** Milliseconds for changes of contracts that come together. */
 const settleMs = 50;
 /** Milliseconds that `close` takes at most. */
@@ -175,9 +175,8 @@ export class Registration {
       } catch (error) {
         if (this.#abort.signal.aborted) return;
         this.#failed("consul", error);
-        const pause = Math.min(longestPauseMs, firstPauseMs * 2 ** failures);
         failures += 1;
-        await sleep(pause * (0.75 + Math.random() / 2), this.#abort.signal).catch(() => undefined);
+        await sleep(backoffMs(failures, retryPause), this.#abort.signal).catch(() => undefined);
       }
     }
   }
@@ -328,7 +327,10 @@ export class Registration {
     this.#tools.set(id, entry);
     const isOurs = await registerTool(publishing, entry, signal);
     if (!isOurs)
-      this.#log.warn({ key: contract.key }, "a contract that somebody else wrote is in Consul, and stays");
+      this.#log.warn(
+        { contract: contract.key },
+        "a contract that somebody else wrote is in Consul, and stays",
+      );
     this.#told.set(id, text);
   }
 

@@ -14,7 +14,7 @@ import {
   type NormalisedSchema,
   type SchemaRole,
 } from "../contract/input-schema.ts";
-import { onexExecution, restExecution } from "../contract/node-execution.ts";
+import { noPort, onexExecution, restExecution } from "../contract/node-execution.ts";
 import { type Problem, problemsOf, problemText, valueText } from "../contract/problems.ts";
 import { isObject } from "../core/json.ts";
 import type { Instance, InstanceDefinition, ServiceExecution } from "../tools/instance.ts";
@@ -315,9 +315,10 @@ function baseUrl(endpoint: string, problems: Problem[]): string | undefined {
 function urlProblem(endpoint: string): string | undefined {
   if (!/^https?:\/\/[^/?#\\]/i.test(endpoint) || !URL.canParse(endpoint))
     return `expected an absolute http or https URL, got ${valueText(endpoint)}`;
-  const { username, password } = new URL(endpoint);
+  const { username, password, port } = new URL(endpoint);
   // Not shown: it is a secret.
   if (username !== "" || password !== "") return "expected a URL without user and password";
+  if (port === "0") return `${noPort}, got ${valueText(endpoint)}`;
   if (/[?#]/.test(endpoint)) return `expected a URL without query and fragment, got ${valueText(endpoint)}`;
   return undefined;
 }

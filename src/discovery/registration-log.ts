@@ -83,6 +83,11 @@ export class RegistrationLog {
     return this.#services.get(serviceId)?.[0]?.instance;
   }
 
+  /** The topic that says so; undefined: nothing was said of it. */
+  topicOf(serviceId: string): string | undefined {
+    return this.#services.get(serviceId)?.[0]?.topic;
+  }
+
   /**
    * Folds one event in.
    *

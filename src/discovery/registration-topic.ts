@@ -54,6 +54,10 @@ export class RegistrationTopic {
     }
   }
 
+  get name(): string {
+    return this.#options.topic;
+  }
+
   get isCaughtUp(): boolean {
     return this.#state.kind === "caught-up";
   }
@@ -68,7 +72,8 @@ export class RegistrationTopic {
     const state = this.#state;
     if (state.kind === "closed") return undefined;
     if (state.kind === "waiting") {
-      const reason = this.#options.log.health?.().detail ?? state.reason;
+      const health = this.#options.log.health?.();
+      const reason = (health?.healthy === false ? health.detail : undefined) ?? state.reason;
       return this.#named(reason ?? "brokers or topic are waited for");
     }
     const { healthy, detail } = state.following.status();

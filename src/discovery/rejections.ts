@@ -2,7 +2,7 @@
  * What becomes of events that cannot be taken. Owns: counting, reporting and dead-lettering them, and the latest of them
  * for whoever asks why. Does not own: judging.
  *
- * 1. Every one is counted; a flood of them is a few lines in the log.
+ * 1. Every one is counted; a flood of them is a few lines in the log, or one at the end where that is asked for.
  * 2. One that was on its topic before we began is not made a dead letter: it was one when it came, or would become one
  *    again at every start of every replica.
  * 3. A dead letter that cannot be written is reported, and holds nothing up.
@@ -24,12 +24,17 @@ export type DeadLetter = (message: FollowedMessage, reason: Error) => Promise<vo
 
 export interface RejectionsOptions {
   readonly deadLetter: DeadLetter;
+  /** One line at the end, with how many there were; each of them is a line of level debug. */
+  readonly isBrief: boolean;
   readonly log: Logger;
   readonly clock: Clock;
 }
 
 /** Services whose last rejection is remembered. */
 const remembered = 1000;
+
+const manyRejected =
+  "registration events are rejected: onex tools --explain NAME tells why for a service or tool, logging.level debug for each event";
 
 export interface Rejected {
   readonly serviceId: string;
@@ -49,10 +54,11 @@ export class Rejections {
 
   constructor(options: RejectionsOptions) {
     this.#options = options;
-    const { log, clock } = options;
+    const { log, clock, isBrief } = options;
     const warn = (message: string): ((fields: LogFields) => void) =>
       thinned((fields) => log.warn(fields, message), clock);
-    this.#rejected = warn("a registration event is rejected"); // (1)
+    const rejected = "a registration event is rejected";
+    this.#rejected = isBrief ? (fields) => log.debug(fields, rejected) : warn(rejected); // (1)
     this.#notWritten = warn("a dead letter could not be written"); // (3)
   }
 
@@ -77,7 +83,7 @@ export class Rejections {
     if (subject !== undefined)
       this.#remember(subject, `${reason} (${topic}, partition ${partition}, offset ${offset})`);
     // Under a name that the log does not take for a secret's.
-    this.#rejected({ topic, partition, offset, message_key: key, reason });
+    this.#rejected({ topic, partition, offset, keyed_by: key, reason });
     if (isHistory) return; // (2)
     const failed = (why: string): void => this.#notWritten({ topic, partition, offset, reason: why });
     const error = Object.assign(new Error(reason), { name: kind });
@@ -97,6 +103,8 @@ export class Rejections {
 
   /** Dead letters under way are written, others are given up. */
   close(): Promise<void> {
+    const { isBrief, log } = this.#options;
+    if (isBrief && this.#count > 0) log.warn({ rejected: this.#count }, manyRejected);
     return this.#letters.close();
   }
 }

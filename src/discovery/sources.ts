@@ -29,7 +29,7 @@ export interface SourcesOptions {
 export interface SourcesParts {
   /** Closed by its owner. */
   readonly bus?: EventBus;
-  /** No topic is made. Default false. */
+  /** No topic is made and no dead letter written, and the log is brief: for commands. Default false. */
   readonly readOnly?: boolean;
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly log: Logger;
@@ -68,7 +68,11 @@ function eventSource(
     replay,
     ...(!readOnly && { partitions }),
     log: eventLog,
-    deadLetter: (message, reason) => eventLog.deadLetter(message, reason, "events"),
+    // A server that runs beside whoever only reads writes them.
+    deadLetter: readOnly
+      ? () => Promise.resolve()
+      : (message, reason) => eventLog.deadLetter(message, reason, "events"),
+    isBrief: readOnly,
     consul,
     logger,
     clock,

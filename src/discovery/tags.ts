@@ -17,9 +17,7 @@ export function claimOf(tags: readonly string[], nodeType?: string): Claim {
   if (!tags.includes(enabledTag)) return { refused: `the tag ${enabledTag} is missing` };
   const isOrchestrator = tags.includes(typeTag) || nodeType?.toUpperCase().includes("ORCHESTRATOR") === true;
   if (!isOrchestrator) return { refused: `the tag ${typeTag} is missing` };
-  const names = new Set(
-    tags.filter((tag) => tag.startsWith(toolTag)).map((tag) => tag.slice(toolTag.length)),
-  );
+  const names = new Set(claimedNames(tags));
   const [name] = names;
   if (name === undefined) return { refused: `the tag ${toolTag}<name> is missing: the tool has no name` };
   if (names.size > 1) {
@@ -31,6 +29,10 @@ export function claimOf(tags: readonly string[], nodeType?: string): Claim {
   if (name.trim() === "") return { refused: `the tag ${toolTag} names no tool` };
   return { toolName: cleanName(name) };
 }
+
+/** What tags name as tools, as it is written. */
+export const claimedNames = (tags: readonly string[]): readonly string[] =>
+  tags.filter((tag) => tag.startsWith(toolTag)).map((tag) => tag.slice(toolTag.length));
 
 /** The tag that names the tool. */
 export const toolTagOf = (toolName: string): string => `${toolTag}${toolName}`;

@@ -230,7 +230,7 @@ export class Catalog {
   }
 }
 
-const noReports: SourceReports = { problems: [], restoredFrom: new Map() };
+const noReports: SourceReports = { problems: [], statuses: [] };
 
 const recordId = (source: string, key: string): string => `${source}\n${key}`;
 

@@ -7,7 +7,7 @@ import type { Snapshot, Withheld } from "./snapshot.ts";
 import type { Instance } from "./instance.ts";
 import { refusedByTags, type TagFilter } from "./precedence.ts";
 import { definerOf, type MergedInstance, sameMeaning } from "./service.ts";
-import type { SourceProblem, SourceRecord } from "./source.ts";
+import type { SourceProblem, SourceRecord, SourceStatus } from "./source.ts";
 import type { SourceKind, Tool } from "./tool.ts";
 
 export interface HeldRecord {
@@ -32,7 +32,7 @@ export interface RecordExplanation {
   /** Seconds since the runtime learnt it. */
   readonly ageSeconds: number;
   readonly url?: string;
-  /** When it was saved, ISO 8601: its source has not been reached since the start. Absent: the source has said it itself. */
+  /** When it was saved, ISO 8601: who says it has not been reached since the start. Absent: it was said since. */
   readonly restoredFrom?: string;
   /** Whether calls may go to it. Absent: it is no instance of a service. */
   readonly live?: boolean;
@@ -55,8 +55,8 @@ export interface Explanation {
 /** What the catalog is not told by its sources, and a reason may lie in. */
 export interface SourceReports {
   readonly problems: readonly SourceProblem[];
-  /** When the records of a source were saved, by the name under which they are kept: it serves its last good state. */
-  readonly restoredFrom: ReadonlyMap<string, string>;
+  /** How they are doing: what one that is away would say is not known. */
+  readonly statuses: readonly SourceStatus[];
 }
 
 export interface ExplainFacts extends SourceReports {
@@ -77,7 +77,10 @@ export function explain(name: string, facts: ExplainFacts): Explanation {
   return {
     name,
     served: tool !== undefined,
-    reason: reasonOf(tool, records, withheld, problems),
+    reason:
+      tool === undefined
+        ? [whyNot(records, withheld, problems), ...facts.statuses.flatMap(awayText)].join("; ")
+        : whyServed(tool),
     ...(tool !== undefined && { tool }),
     records,
     withheld,
@@ -105,23 +108,35 @@ function concerns(name: string, record: SourceRecord, claims: Claims): boolean {
   return claims.merged(serviceId).some(({ toolName }) => toolName === name);
 }
 
-function reasonOf(
-  tool: Tool | undefined,
+function whyServed(tool: Tool): string {
+  const by = `served by ${tool.source} ${tool.owner}`;
+  if (tool.endpoints === undefined) return by;
+  const count = tool.endpoints.length;
+  return count === 0
+    ? `${by}; no instance is live, so calls are answered "unavailable"`
+    : `${by} on ${count} live ${count === 1 ? "instance" : "instances"}`;
+}
+
+function whyNot(
   records: readonly RecordExplanation[],
   withheld: readonly Withheld[],
   problems: readonly SourceProblem[],
 ): string {
-  if (tool !== undefined) {
-    const by = `served by ${tool.source} ${tool.owner}`;
-    if (tool.endpoints === undefined) return by;
-    const count = tool.endpoints.length;
-    return count === 0
-      ? `${by}; no instance is live, so calls are answered "unavailable"`
-      : `${by} on ${count} live ${count === 1 ? "instance" : "instances"}`;
-  }
   const [first] = withheld;
   if (first !== undefined) return first.reason;
   return records[0]?.reason ?? problems[0]?.reason ?? "no source speaks of a tool or service of this name";
+}
+
+/** A source that may have more to say. */
+function awayText({ name, state, restoredFrom, lastError }: SourceStatus): string[] {
+  if (state === "ready" || state === "closed") return [];
+  const known =
+    restoredFrom !== undefined
+      ? `is known as it was at ${restoredFrom}`
+      : state === "starting"
+        ? "was never reached"
+        : "is degraded";
+  return [`the source ${name} ${known}${lastError === undefined ? "" : `: ${lastError}`}`];
 }
 
 function explainRecord(
@@ -130,15 +145,15 @@ function explainRecord(
   served: Tool | undefined,
   facts: ExplainFacts,
 ): RecordExplanation {
-  const restoredFrom = facts.restoredFrom.get(source);
-  const base = {
-    source,
-    key: record.key,
-    ageSeconds: (facts.now - at) / 1000,
-    ...(restoredFrom !== undefined && { restoredFrom }),
-  };
-  if (!("tool" in record))
-    return { ...base, ...explainInstance(name, record.key, record.instance, served, facts) };
+  const base = { source, key: record.key, ageSeconds: (facts.now - at) / 1000 };
+  if (!("tool" in record)) {
+    const { restoredFrom } = record;
+    return {
+      ...base,
+      ...(restoredFrom !== undefined && { restoredFrom }),
+      ...explainInstance(name, record.key, record.instance, served, facts),
+    };
+  }
   const { tool } = record;
   const used = served?.source === tool.source && served.owner === tool.owner;
   return {
@@ -174,7 +189,7 @@ function explainInstance(
     ...(index !== undefined && { revision: String(index) }),
     ...(url !== undefined && { url }),
     live: own?.live ?? false,
-    ...instanceOutcome(name, own, serviceId, served, facts),
+    ...instanceOutcome(name, own, instance, served, facts),
   };
 }
 
@@ -183,11 +198,12 @@ type Outcome = Pick<RecordExplanation, "used" | "reason">;
 function instanceOutcome(
   name: string,
   own: MergedInstance | undefined,
-  serviceId: string,
+  { serviceId, claim }: Instance,
   served: Tool | undefined,
   facts: ExplainFacts,
 ): Outcome {
   const not = (reason: string): Outcome => ({ used: false, reason });
+  if (own === undefined && claim === undefined) return not("it is no tool, and no event makes it one");
   if (own === undefined) {
     const seconds = Math.ceil((facts.claims.suppressions.remaining(serviceId) ?? 0) / 1000);
     return not(

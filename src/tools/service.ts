@@ -37,13 +37,18 @@ interface Statement {
   readonly instance: Instance;
 }
 
-/** The instances that the statements about one service id speak of: one, or one for each node that Consul has it on. (1) */
+/**
+ * The instances that the statements about one service id speak of: one, or one for each node that Consul has it on. What
+ * claims nothing, not even that it is no tool, only completes an event. (1)
+ */
 export function mergeStatements(
   event: Statement | undefined,
   consul: readonly Statement[],
 ): readonly MergedInstance[] {
-  if (consul.length > 0)
-    return consul.map((statement) => merge(statement.key, event?.instance, statement.instance));
+  const speaking =
+    event === undefined ? consul.filter(({ instance }) => instance.claim !== undefined) : consul;
+  if (speaking.length > 0)
+    return speaking.map((statement) => merge(statement.key, event?.instance, statement.instance));
   return event === undefined ? [] : [merge(event.key, event.instance, undefined)];
 }
 
@@ -64,7 +69,7 @@ function merge(id: string, event: Instance | undefined, consul: Instance | undef
     ...(down !== undefined && { down }),
     ...(url !== undefined && { url }),
     ...(claim === undefined
-      ? { refused: "its event does not say which tool it serves, and Consul does not know it" }
+      ? { refused: "neither its event nor Consul says which tool it serves" }
       : "toolName" in claim
         ? url === undefined
           ? { refused: `nothing says at which address the tool ${claim.toolName} is called` }

@@ -14,6 +14,10 @@ export interface InstanceRecord {
   /** Unique within the source: a registration's service_id, Consul's node and service id. */
   readonly key: string;
   readonly instance: Instance;
+  /** Which part of the source says it: an event's topic. Absent: the source has no parts. */
+  readonly part?: string;
+  /** When it was saved, ISO 8601: what says it has not been reached since the start. Absent: it was said in this process. */
+  readonly restoredFrom?: string;
 }
 
 /** One source's statement about one key. Revisions are compared only within a source and key. */
@@ -40,7 +44,10 @@ export interface SourceStatus {
   readonly lastError?: string;
   /** What the source has counted since its start, by names as they are on the wire. */
   readonly counters?: Readonly<Record<string, number>>;
-  /** When what is served was saved, ISO 8601: the source has not been reached since the start, its last good state is served. */
+  /**
+   * When what is served was saved, ISO 8601: the source, or a part of it, has not been reached since the start, and its
+   * last good state is served.
+   */
   readonly restoredFrom?: string;
 }
 

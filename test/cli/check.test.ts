@@ -1,5 +1,7 @@
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
+import { authority } from "../support/certificates.ts";
 import { folder, root, run } from "./cli.ts";
 
 const goodConfig = `
@@ -46,6 +48,35 @@ test("every problem of configuration, handlers and tools is reported at once, wi
   expect(stderr).toContain("nodes/no-module/contract.yaml");
   expect(stderr).toMatch(/nodes\/no-export\/contract\.yaml: tool b: .* has no function nope/);
   expect(stderr).toMatch(/nodes\/throws\/contract\.yaml: tool c: .*top level trouble/);
+});
+
+test("certificates and keys that cannot be used are problems, wherever they are named", async () => {
+  const own = authority();
+  const [one, other] = [own.issue(), own.issue()];
+  const configOf = (ca: string, key: string): string => `
+event_bus: {type: kafka, bootstrap_servers: "127.0.0.1:1", ssl: {ca: ${ca}, cert: ${one.certFile}, key: ${key}}}
+consul: {host: 127.0.0.1, scheme: https, ca: ${ca}}
+handlers:
+  mcp: {consul_host: x, consul_port: 1, consul_scheme: https, consul_ca: ${ca}, kafka_enabled: false, dev_mode: false,
+    service_ca: ${ca}, service_cert: ${one.certFile}, service_key: ${key}}
+`;
+  const cwd = await folder({ "bad.yaml": configOf("no.pem", other.keyFile) });
+  const bad = await run(cwd, ["check", "--config", "bad.yaml"]);
+  expect(bad.code).toBe(1);
+  const missing = `${join(cwd, "no.pem")} cannot be read (ENOENT): give the path of a PEM file that this user can read.`;
+  const wrongKey = `${other.keyFile} is not the key of the certificate: give both of one pair.`;
+  for (const line of [
+    `onex: Config key 'event_bus.ssl.ca': ${missing}`,
+    `onex: Config key 'event_bus.ssl.key': ${wrongKey}`,
+    `onex: Config key 'consul.ca': ${missing}`,
+    `onex: handlers.mcp: Config key 'consul_ca': ${missing}`,
+    `onex: handlers.mcp: Config key 'service_ca': ${missing}`,
+    `onex: handlers.mcp: Config key 'service_key': ${wrongKey}`,
+  ])
+    expect(bad.stderr.split("\n")).toContain(line);
+  await writeFile(join(cwd, "good.yaml"), configOf(own.caFile, one.keyFile));
+  const good = await run(cwd, ["check", "--config", "good.yaml"]);
+  expect(good.stderr).not.toContain("Config key");
 });
 
 test("a handler that is configured but declared nowhere is a problem", async () => {

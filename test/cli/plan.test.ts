@@ -1,10 +1,10 @@
 /** `onex plan` and `onex tools --explain` as processes, against servers and sources that answer and that do not. */
-import { readdir, readFile, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { nodeContract } from "../contract/nodes.ts";
 import { Operator, uniqueName } from "../discovery/consul-agent.ts";
-import { uniqueTopic, withAdmin } from "../discovery/event-sources.ts";
+import { createTopic, openBus, publish, uniqueTopic, withAdmin } from "../discovery/event-sources.ts";
 import { consulAddress, describeWithServices, kafkaServers } from "../services/index.ts";
 import { silentPeer } from "../support/silent.ts";
 import { folder, run, serve } from "./cli.ts";
@@ -67,6 +67,36 @@ describeWithServices("onex tools", () => {
     expect(await readdir(cwd)).toEqual(["contracts"]);
     expect(await withAdmin(kafkaServers(), (admin) => admin.listTopics())).not.toContain(topic);
   });
+
+  test("says in one line how many registration events are rejected, and at level debug of each why", async () => {
+    const topic = uniqueTopic();
+    await createTopic(kafkaServers(), topic, 1);
+    const bus = await openBus(kafkaServers());
+    for (const id of ["a", "b", "c"]) await publish(bus, topic, { service_id: id, event_type: "odd" });
+    const cwd = await folder({
+      "contracts/runtime/runtime_config.yaml": outside(
+        configOf("./contracts", `    registration_topics: [${topic}]`),
+      ).replace("kafka_enabled: false", "kafka_enabled: true"),
+    });
+    const env = { KAFKA_BOOTSTRAP_SERVERS: kafkaServers() };
+    const about = (text: string): string[] =>
+      text.split("\n").filter((line) => line.startsWith("{") && line.includes("registration event"));
+    const lines = about((await run(cwd, ["tools"], env)).stderr);
+    expect(lines).toHaveLength(1);
+    expect(JSON.parse(lines[0] ?? "")).toMatchObject({
+      level: "warn",
+      rejected: 3,
+      msg: expect.stringContaining("onex tools --explain NAME"),
+    });
+    const config = join(cwd, "contracts/runtime/runtime_config.yaml");
+    await writeFile(config, `${await readFile(config, "utf8")}\nlogging: { level: debug }\n`);
+    const each = about((await run(cwd, ["tools"], env)).stderr).map((line) => JSON.parse(line) as object);
+    expect(each.filter((line) => "reason" in line)).toMatchObject(
+      ["a", "b", "c"].map((id) => ({ level: "debug", keyed_by: id })),
+    );
+    const explained = await run(cwd, ["tools", "--explain", "b"], env);
+    expect(explained.stdout).toContain("event_type");
+  });
 });
 
 describe("onex tools", () => {
@@ -111,6 +141,19 @@ describe("onex plan", () => {
     const { code, stdout, stderr } = await run(cwd, ["plan", "--url", url, "--config", "next.yaml"]);
     expect([code, stdout]).toEqual([0, "0 to add, 0 to remove, 0 to change, 3 as they are\n"]);
     expect(stderr).toMatch(/^source consul is starting, the plan lacks what it would say: Consul at /m);
+  });
+
+  test("says of a tool that nobody names which source was never reached; so does onex tools --explain", async () => {
+    const cwd = await project();
+    const url = origin((await serve(cwd)).mcp);
+    await writeFile(join(cwd, "next.yaml"), outside(configOf("./contracts/none")));
+    await mkdir(join(cwd, "contracts/none"));
+    const { stdout } = await run(cwd, ["plan", "--url", url, "--config", "next.yaml"]);
+    const unknown =
+      /no source speaks of a tool or service of this name; the source consul was never reached: Consul at .* cannot be reached/;
+    expect(stdout).toMatch(unknown);
+    const explained = await run(cwd, ["tools", "--explain", "kept", "--config", "next.yaml"]);
+    expect(explained).toMatchObject({ code: 1, stdout: expect.stringMatching(unknown) });
   });
 
   test("without the key of the server ends with 1 and says how to give one", async () => {

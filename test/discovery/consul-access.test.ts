@@ -167,7 +167,7 @@ describeWithOwnConsul("a Consul that takes rights back", () => {
     for (const round of [1, 2]) await operator.register("shown", { Meta: { "mcp-path": `/${round}` } });
     await followed.until(() => followed.instance("shown")?.url?.endsWith("/2"));
     await expect.poll(() => followed.source.status().lastError).toContain("leaves out");
-    expect(await followed.source.lookUp("hidden", "hidden")).toBe(true);
+    expect(await followed.source.lookUp("hidden", "hidden")).toMatchObject({ serviceId: "hidden" });
     await operator.deregister("hidden");
     // This agent has no token with which to tell the catalog itself.
     await operator.put("/catalog/deregister", { Node: "test", ServiceID: "hidden" });
@@ -184,7 +184,7 @@ describeWithOwnConsul("a Consul that takes rights back", () => {
     expect(followed.of("shown")).toHaveLength(1);
     await operator.put(`/acl/policy/${policy.ID}`, { ID: policy.ID, Name: "anyone", Rules: "" });
     // By an event, say: the service is read although no waiting query has ended.
-    await expect(followed.source.lookUp("shown", "shown")).rejects.toThrow(/shows no node/);
+    await expect(followed.source.lookUp("another", "shown")).rejects.toThrow(/shows no node/);
     expect(followed.of("shown")).toHaveLength(1);
   });
 });

@@ -181,6 +181,53 @@ describe("what is known of all services", () => {
     expect(state.records()[0]?.instance.url).toBe("http://10.0.0.7:2");
   });
 
+  it("is not changed by an answer that was asked for before another one that had no instance", () => {
+    const state = new ConsulState();
+    const [early, late, other] = [state.beginRead(), state.beginRead(), state.beginRead()];
+    state.putService("orders", [], late);
+    state.endRead(late);
+    state.putService("bills", [], other);
+    state.endRead(other);
+    expect(state.putService("orders", [row()], early)).toEqual({ put: [], remove: [] });
+    state.endRead(early);
+    expect(state.records()).toEqual([]);
+    expect(state.putService("orders", [row()], state.beginRead()).put).toHaveLength(1);
+  });
+
+  it("has of a contract outside the prefix nothing any more once no instance names it", () => {
+    const state = new ConsulState();
+    const key = "team/orders";
+    const broken = { key, value: Buffer.from("{ broken"), modifyIndex: 1 };
+    const contracts = new Map([[key, broken]]);
+    const naming = (ID: string): ConsulInstance => row({ ID, Meta: { "mcp-contract": key } });
+    const put = (service: string, ...rows: ConsulInstance[]): unknown =>
+      state.putService(service, rows, state.beginRead(), contracts);
+    put("orders", naming("orders-1"));
+    put("bills", naming("bills-1"));
+    put("orders", row({ ID: "orders-1" }));
+    expect(state.problems().map((problem) => problem.key)).toEqual(["n1/bills-1", key]);
+    put("bills");
+    expect([...state.singleKeys(), ...state.contracts.keys(), ...state.problems()]).toEqual([]);
+    // Its text came after the last instance that named it had left.
+    expect(state.putContract(key, broken)).toEqual({ put: [], remove: [] });
+    expect([...state.contracts.keys()]).toEqual([]);
+  });
+
+  it("has an instance without the tag where it is asked for, until it has left", () => {
+    const state = new ConsulState();
+    const plain = row({ Tags: ["web"] });
+    const put = (...rows: ConsulInstance[]): unknown => state.putService("orders", rows, state.beginRead());
+    state.ask("orders-1");
+    put(plain, row({ ID: "orders-2", Tags: ["web"] }), row({ Kind: "connect-proxy", Tags: [] }, [], "n2"));
+    expect(state.records().map(({ key }) => key)).toEqual(["n1/orders-1"]);
+    expect(state.instance("orders-1")).not.toHaveProperty("claim");
+    expect(state.problems()).toEqual([]);
+    put();
+    put(plain);
+    expect(state.instance("orders-1")).toBeUndefined();
+    expect(state.serviceNames()).toEqual([]);
+  });
+
   it("says only what has changed", () => {
     const state = new ConsulState();
     expect(state.putService("orders", [row()], state.beginRead()).put).toHaveLength(1);

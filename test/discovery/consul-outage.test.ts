@@ -25,9 +25,12 @@ describeWithOwnConsul("a Consul that goes away", () => {
     await expect.poll(() => followed.source.status().ageSeconds).toBeGreaterThan(0.5);
     expect(followed.source.status().lastError).toMatch(/cannot be reached.*ECONNREFUSED/);
     expect(followed.changes).toHaveLength(changes);
-    await expect(followed.source.lookUp("stays", "stays")).rejects.toThrow("cannot be reached");
+    const lookUps = ["stays", "nobody"].map((id) => followed.source.lookUp(id, undefined));
 
     await consul.restart();
+    const [stays, nobody] = await Promise.all(lookUps);
+    expect(stays).toMatchObject({ serviceId: "stays" });
+    expect(nobody).toBeUndefined();
     await expect.poll(() => followed.source.status().state).toBe("ready");
     expect(followed.source.status()).not.toHaveProperty("lastError");
     await operator.deregister("leaves");

@@ -309,21 +309,45 @@ describe("a Consul that misbehaves", () => {
     for (const result of results.slice(0, 2)) expect(result.status).toBe("rejected");
   });
 
-  it("and sends [null] for its contracts is complained of, and followed again afterwards", async () => {
+  it("and sends [null] for its contracts is complained of, and serves its tools without them until it sends some", async () => {
     await using consul = await oddConsul();
     consul.services.set("a", 1001);
+    consul.contracts.set("a", "name: n\nnode_type: ORCHESTRATOR\nmcp: {title: Known}");
     consul.oddity = ({ path }, answer) => {
       if (!path.startsWith("kv/")) return false;
       sendJson(answer, [null], 99);
       return true;
     };
     await using followed = await follow(optionsOf(consul));
-    expect(followed.source.status().lastError).toMatch(/kv\/onex.*not Consul's at 0/);
+    await followed.until(() => followed.of("a").length === 1);
+    expect(followed.source.status()).toMatchObject({
+      state: "ready",
+      lastError: expect.stringMatching(/kv\/onex.*not Consul's at 0/) as string,
+    });
     await expect.poll(() => consul.count("kv/")).toBeGreaterThan(2);
     expect(consul.count("kv/")).toBeLessThan(50);
     consul.oddity = () => false;
+    await followed.until(() => followed.instance("a")?.definition.title === "Known");
+    await expect.poll(() => followed.source.status().lastError).toBeUndefined();
+  });
+
+  it("and has more contracts than one answer may hold serves its tools without them, and that is said", async () => {
+    await using consul = await oddConsul();
+    consul.services.set("a", 1001);
+    const row = { Key: "onex/contracts/nodes/x", Value: "A".repeat(700_000), ModifyIndex: 5 };
+    consul.oddity = ({ path }, answer) => {
+      if (!path.startsWith("kv/")) return false;
+      sendJson(answer, Array<typeof row>(100).fill(row), 99);
+      return true;
+    };
+    await using followed = await follow(optionsOf(consul));
     await followed.until(() => followed.of("a").length === 1);
-    await expect.poll(() => followed.source.status().state).toBe("ready");
+    expect(followed.source.status()).toMatchObject({
+      state: "ready",
+      lastError: expect.stringMatching(/kv\/onex.*larger than 67108864 bytes/) as string,
+    });
+    consul.set("b", 1001);
+    await followed.until(() => followed.of("b").length === 1);
   });
 
   it("and never ends an answer is left after 64 MiB, and holds up none of the others", async () => {
@@ -406,7 +430,7 @@ describe("a Consul that misbehaves", () => {
     const said = (): unknown[] =>
       followed.log
         .filter(({ message }) => message.startsWith("A contract in Consul"))
-        .map(({ level, fields }) => [level, fields.key]);
+        .map(({ level, fields }) => [level, fields.contract]);
     const key = "onex/contracts/nodes/a";
     await followed.until(() => followed.of("a").length === 1);
     expect(said()).toEqual([["warn", key]]);

@@ -1,5 +1,6 @@
 import { expect, it, onTestFinished } from "vitest";
 import { openConsul, type ConsulClient } from "../../src/discovery/consul-client.ts";
+import { idFilter } from "../../src/discovery/consul-filter.ts";
 import { consulAddress, describeWithConsul } from "../services/index.ts";
 import { follow, type Followed, Operator, optionsOf, toolTags, uniqueName } from "./consul-agent.ts";
 
@@ -151,20 +152,59 @@ describeWithConsul("a service in Consul", () => {
     const [byName, byId] = [uniqueName("asked"), uniqueName("asked")];
     const { followed, operator } = await setUp(byName, byId);
     await operator.register(byName);
-    await expect(followed.source.lookUp(byName, byName)).resolves.toBe(true);
+    const found = { serviceId: byName, serviceName: byName, url: "http://127.0.0.1:9000" };
+    await expect(followed.source.lookUp(byName, byName)).resolves.toMatchObject(found);
     expect(followed.of(byName)).toHaveLength(1);
     await operator.register(byId, { Name: uniqueName("of-another-name") });
-    await expect(followed.source.lookUp(byId, undefined)).resolves.toBe(true);
+    await expect(followed.source.lookUp(byId, undefined)).resolves.toMatchObject({ serviceId: byId });
     expect(followed.of(byId)).toHaveLength(1);
     // Consul's filter language knows no escapes, and two kinds of quotation marks.
     for (const sign of ['"', "`", "\\", "'", '"`', "\u00e9", " or ID != "]) {
       const odd = `${byId}${sign}`;
       await operator.register(odd, { Name: byName });
-      await expect(followed.source.lookUp(odd, undefined), odd).resolves.toBe(true);
+      await expect(followed.source.lookUp(odd, undefined), odd).resolves.toMatchObject({ serviceId: odd });
       await operator.deregister(encodeURIComponent(odd));
     }
-    await expect(followed.source.lookUp("nobody", "nobody")).resolves.toBe(false);
-    await expect(followed.source.lookUp("nobody", undefined)).resolves.toBe(false);
+    await expect(followed.source.lookUp("nobody", "nobody")).resolves.toBeUndefined();
+    await expect(followed.source.lookUp("nobody", undefined)).resolves.toBeUndefined();
+  });
+
+  it("is found among the agent's by its id alone, whatever the signs in it", async () => {
+    const ids = ['"', "`", "\\", "'", '"`', "\u00e9"].map((sign) => uniqueName(`odd${sign}`));
+    const { operator, consul } = await setUp(...ids.map(encodeURIComponent));
+    for (const id of ids) await operator.register(id, { Name: "odd", Tags: [] });
+    for (const asked of [...ids.map((id) => [id]), ids.slice(0, 2)]) {
+      const filter = idFilter(asked);
+      const found = (await consul.agentServices(filter === undefined ? {} : { filter })).map(({ ID }) => ID);
+      if (filter === undefined) expect(found).toEqual(expect.arrayContaining(asked));
+      else expect(found.sort()).toEqual([...asked].sort());
+    }
+    expect(ids.map((id) => idFilter([id]) === undefined)).toEqual([false, false, false, false, true, false]);
+  });
+
+  it("without the tag counts where an event asks for it, claims nothing, and is followed until it is gone", async () => {
+    const [plain, other] = [uniqueName("plain"), uniqueName("other")];
+    const { followed, operator } = await setUp(plain, other);
+    const register = (port: number): Promise<void> => operator.register(plain, { Tags: ["web"], Port: port });
+    await register(9001);
+    await operator.register(other);
+    await followed.until(() => followed.of(other).length === 1);
+    expect(followed.of(plain)).toEqual([]);
+    // An event may have another name for the service than Consul.
+    const found = await followed.source.lookUp(plain, uniqueName("elsewhere"));
+    expect(found).toMatchObject({ serviceName: plain, url: "http://127.0.0.1:9001" });
+    expect(found).not.toHaveProperty("claim");
+    expect(followed.of(plain)).toEqual([found]);
+    await register(9002);
+    await followed.until(() => followed.instance(plain)?.url === "http://127.0.0.1:9002");
+    await operator.put(`/agent/service/maintenance/${plain}?enable=true&reason=upgrade`);
+    await followed.until(() => followed.instance(plain)?.live === false);
+    await operator.deregister(plain);
+    await followed.until(() => followed.of(plain).length === 0);
+    await register(9003);
+    await operator.register(other, { Meta: { "mcp-path": "/new" } });
+    await followed.until(() => followed.instance(other)?.url?.endsWith("/new"));
+    expect(followed.of(plain)).toEqual([]);
   });
 
   it("is followed no more after close, which ends waiting queries at once", async () => {

@@ -2,7 +2,9 @@
 import { randomUUID } from "node:crypto";
 import { ConfigResourceTypes } from "kafkajs";
 import { expect, it, vi } from "vitest";
+import type { Instance } from "../../src/tools/instance.ts";
 import { describeWithKafka, kafkaServers } from "../services/index.ts";
+import { consulRecord } from "../support/instances.ts";
 import {
   createTopic,
   deadLetters,
@@ -181,10 +183,10 @@ describeWithKafka("registration events", () => {
         topic,
         partition: 0,
         offset: "0",
-        message_key: "bad-1",
+        keyed_by: "bad-1",
         reason: expect.stringMatching(/^the value is not JSON/) as string,
       },
-      { topic, partition: 0, offset: "1", message_key: "bad-1", reason },
+      { topic, partition: 0, offset: "1", keyed_by: "bad-1", reason },
     ]);
 
     const letters = await deadLetters(open);
@@ -231,9 +233,11 @@ describeWithKafka("registration events that say too little", () => {
     ...fields,
   });
 
+  const { instance: known } = consulRecord("orders-1");
+
   it("state what they say, and Consul is asked for the rest", async () => {
     const topic = uniqueTopic();
-    const lookUp = vi.fn(async () => await Promise.resolve(true));
+    const lookUp = vi.fn(async () => await Promise.resolve(known));
     const open = await openSource(kafkaServers(), [topic], { consul: { lookUp } });
     await publish(open.bus, topic, small());
     await expect.poll(() => lookUp.mock.calls).toEqual([["orders-1", undefined]]);
@@ -246,7 +250,7 @@ describeWithKafka("registration events that say too little", () => {
 
   it("are rejected where Consul does not know the service", async () => {
     const topic = uniqueTopic();
-    const lookUp = vi.fn(async () => await Promise.resolve(false));
+    const lookUp = vi.fn(async () => await Promise.resolve(undefined));
     const open = await openSource(kafkaServers(), [topic], { consul: { lookUp } });
     await publish(open.bus, topic, small({ tags: null }));
     await expect.poll(() => open.source.counters().rejected).toBe(1);
@@ -272,7 +276,7 @@ describeWithKafka("registration events that say too little", () => {
 
   it("are not rejected while Consul cannot be asked, nor where they are no tool anyway", async () => {
     const topic = uniqueTopic();
-    const lookUp = vi.fn(async () => await Promise.reject<boolean>(new Error("no route")));
+    const lookUp = vi.fn(async () => await Promise.reject<Instance>(new Error("no route")));
     const open = await openSource(kafkaServers(), [topic], { consul: { lookUp } });
     await publish(open.bus, topic, small());
     await publish(open.bus, topic, small({ service_id: "other-1", tags: [] }));
@@ -282,15 +286,54 @@ describeWithKafka("registration events that say too little", () => {
     expect(open.source.counters().rejected).toBe(0);
   });
 
-  it("from the past are asked for nowhere", async () => {
+  it.each([
+    ["without the tag mcp-enabled", { url: "http://10.0.0.1:80" }, { tags: null }, "tags and endpoint"],
+    ["without an address that can be used", { claim: { toolName: "orders" } }, {}, "an endpoint"],
+  ])("are rejected where Consul has the service %s", async (what, facts, fields, lacking) => {
     const topic = uniqueTopic();
-    await createTopic(kafkaServers(), topic);
-    await publish(await openBus(kafkaServers()), topic, small());
-    const lookUp = vi.fn(async () => await Promise.resolve(false));
+    const found = { source: "consul", serviceId: "orders-1", definition: {}, live: true, ...facts } as const;
+    const lookUp = async (): Promise<Instance> => await Promise.resolve(found);
+    const open = await openSource(kafkaServers(), [topic], { consul: { lookUp } });
+    await publish(open.bus, topic, small(fields));
+    const letters = await deadLetters(open);
+    await expect.poll(letters).toHaveLength(1);
+    expect(letters()[0]).toMatchObject({
+      failure_reason: `it lacks ${lacking}, and Consul has the service_id "orders-1" ${what}`,
+    });
+  });
+
+  it("from the past are asked for where they hold at its end, and rejected without another dead letter", async () => {
+    const topic = uniqueTopic();
+    await createTopic(kafkaServers(), topic, 1);
+    const bus = await openBus(kafkaServers());
+    await publish(bus, topic, small({ title: "superseded" }));
+    await publish(bus, topic, small());
+    await publish(bus, topic, small({ service_id: "gone-1" }));
+    await publish(bus, topic, { event_type: "expired", service_id: "gone-1" });
+    const lookUp = vi.fn(async () => await Promise.resolve(undefined));
     const open = await openSource(kafkaServers(), [topic], { consul: { lookUp } });
     expect(open.instances.has("orders-1")).toBe(true);
-    expect(lookUp).not.toHaveBeenCalled();
-    expect(open.source.counters().rejected).toBe(0);
+    await expect.poll(() => open.source.counters().rejected).toBe(1);
+    expect(lookUp.mock.calls).toEqual([["orders-1", undefined]]);
+    await publish(open.bus, topic, small({ service_id: "now-1" }));
+    const letters = await deadLetters(open);
+    await expect.poll(letters).toHaveLength(1);
+    expect(letters()[0]).toMatchObject({ original_message: { key: "now-1" } });
+  });
+
+  it("are not rejected where another event has taken their place before Consul has answered", async () => {
+    const topic = uniqueTopic();
+    const answer = Promise.withResolvers<undefined>();
+    const lookUp = vi.fn(async () => await answer.promise);
+    const open = await openSource(kafkaServers(), [topic], { consul: { lookUp } });
+    await publish(open.bus, topic, small());
+    await expect.poll(() => lookUp.mock.calls).toHaveLength(1);
+    await publish(open.bus, topic, registration("orders"));
+    await untilRead(open, 2);
+    answer.resolve(undefined);
+    await publish(open.bus, topic, small({ service_id: "other-1" }));
+    await expect.poll(() => open.source.counters().rejected).toBe(1);
+    expect(open.lines.map(({ fields }) => fields.keyed_by)).toEqual(["other-1"]);
   });
 });
 

@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { beforeEach, describe, expect, it, vi } from "vitest";
@@ -153,6 +153,23 @@ describe("the last good state", () => {
     await state.close();
     expect(state.problem).toBeUndefined();
     expect((await openState().load())?.records).toEqual([record("b")]);
+  });
+
+  it("that has no end, or is larger than any state, is not read but said", async () => {
+    await mkdir(directory, { recursive: true });
+    const isSaid = async (reason: RegExp): Promise<void> => {
+      const state = openState();
+      expect(await state.load()).toBeUndefined();
+      expect(state.lines).toMatchObject([
+        { level: "warn", fields: { reason: expect.stringMatching(reason) as string } },
+      ]);
+      await rm(file);
+    };
+    await symlink("/dev/null", file);
+    await isSaid(/consul\.json is no regular file/);
+    await writeFile(file, "");
+    await truncate(file, 300 * 1024 * 1024);
+    await isSaid(/is of 314572800 bytes, more than 268435456/);
   });
 
   it("that cannot be read is said, and none", async () => {

@@ -8,6 +8,7 @@ export interface Asked {
   readonly path: string;
   readonly index: string | null;
   readonly wait: string | null;
+  readonly isConsistent: boolean;
 }
 
 /** Answers a request in its own way: true. False: it is answered as Consul would. */
@@ -63,6 +64,7 @@ export class OddConsul implements AsyncDisposable {
       path: decodeURIComponent(url.pathname).replace("/v1/", ""),
       index: url.searchParams.get("index"),
       wait: url.searchParams.get("wait"),
+      isConsistent: url.searchParams.has("consistent"),
     };
     this.asked.push(asked);
     if (this.oddity(asked, answer)) return;

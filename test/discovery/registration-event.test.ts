@@ -220,6 +220,11 @@ describe("an event that cannot be read", () => {
     ["is not UTF-8", new Uint8Array([0x7b, 0xff]), "the value is not valid UTF-8"],
     ["is a list", [1], "expected a JSON object, got [1]"],
     ["is null", "null", "expected a JSON object, got null"],
+    [
+      "is a list too deep to show",
+      `${"[".repeat(50_000)}${"]".repeat(50_000)}`,
+      "expected a JSON object, got an array that is nested too deeply",
+    ],
   ])("%s", (_title, value, expected) => {
     expect(reason(value)).toMatch(expected);
   });
@@ -256,6 +261,10 @@ describe("an event that cannot be read", () => {
     [{ endpoint: "orders:8080" }, 'endpoint: expected an absolute http or https URL, got "orders:8080"'],
     [{ endpoint: "ftp://a/b" }, 'endpoint: expected an absolute http or https URL, got "ftp://a/b"'],
     [{ endpoint: "http:///a" }, 'endpoint: expected an absolute http or https URL, got "http:///a"'],
+    [
+      { endpoint: "http://127.0.0.1:0" },
+      'endpoint: has port 0, on which nothing listens; name one of 1 to 65535, got "http://127.0.0.1:0"',
+    ],
     [
       { endpoint: "http://a/b?c=1" },
       'endpoint: expected a URL without query and fragment, got "http://a/b?c=1"',

@@ -206,6 +206,103 @@ describe("what sources say at one time", () => {
   });
 });
 
+/** A source with parts, each of which may be away. */
+class Parted extends Told {
+  readonly #unread: Set<string>;
+
+  constructor(...unread: readonly string[]) {
+    super("events", "event");
+    this.#unread = new Set(unread);
+    this.state = unread.length > 0 ? "degraded" : "ready";
+  }
+
+  unreadParts(): readonly string[] {
+    return [...this.#unread];
+  }
+
+  /** A part is read, and this is all of it. */
+  read(part: string, ...ids: readonly string[]): void {
+    this.#unread.delete(part);
+    this.put(...ids.map((id) => partRecord(part, id)));
+  }
+}
+
+const partRecord = (part: string, id: string): SourceRecord => ({
+  ...eventRecord(id, { tool: id, serviceName: id }),
+  part,
+});
+
+describe("the last good state of a source with parts", () => {
+  beforeEach(async () => {
+    const events = new Parted();
+    const { sync } = synced({ events, stateDir: directory });
+    await sync.start();
+    events.put(
+      ...["a", "a_gone"].map((id) => partRecord("ta", id)),
+      ...["b", "b_gone"].map((id) => partRecord("tb", id)),
+    );
+    await sync.close();
+  });
+
+  const onDisk = async (): Promise<string[]> => {
+    const text = await readFile(join(directory, "events.json"), "utf8");
+    return (JSON.parse(text) as { records: { key: string }[] }).records.map(({ key }) => key).sort();
+  };
+
+  it("is served of the part that is away, while the other one is followed, and outlives any number of starts", async () => {
+    for (const added of ["c", "d"]) {
+      const events = new Parted("tb");
+      const { sync, names, catalog } = synced({ events, stateDir: directory });
+      events.state = "degraded";
+      await sync.start();
+      events.put(partRecord("ta", "a"));
+      await vi.waitFor(() => expect(names()).toEqual(["a", "b", "b_gone"]));
+      events.put(partRecord("ta", added));
+      events.say({ remove: ["a"] });
+      await vi.waitFor(() => expect(names()).toEqual(["b", "b_gone", added]));
+      expect(sync.statuses()[0]).toMatchObject({ state: "degraded", restoredFrom: expect.any(String) });
+      const restored = (id: string): boolean => catalog.explain(id).records[0]?.restoredFrom !== undefined;
+      expect([restored("b"), restored(added)]).toEqual([true, false]);
+      await sync.close();
+      expect(await onDisk()).toEqual(["b", "b_gone", added]);
+    }
+  });
+
+  it("tells for each part when it was saved", async () => {
+    const first = JSON.parse(await readFile(join(directory, "events.json"), "utf8")) as { saved_at: string };
+    const one = new Parted("tb");
+    const before = synced({ events: one, stateDir: directory });
+    await before.sync.start();
+    one.put(partRecord("ta", "a"));
+    await before.sync.close();
+    const { sync } = synced({ events: new Parted("ta", "tb"), stateDir: directory });
+    await sync.start();
+    expect(sync.statuses()[0]?.restoredFrom).toBe(first.saved_at);
+  });
+
+  it("is replaced part by part, as each of them is read", async () => {
+    const events = new Parted("ta", "tb");
+    const { sync, names } = synced({ events, stateDir: directory });
+    await sync.start();
+    expect(names()).toEqual(["a", "a_gone", "b", "b_gone"]);
+    events.read("tb", "b");
+    await vi.waitFor(() => expect(names()).toEqual(["a", "a_gone", "b"]));
+    events.read("ta", "a");
+    await vi.waitFor(() => expect(names()).toEqual(["a", "b"]));
+    expect(sync.statuses()[0]).not.toHaveProperty("restoredFrom");
+    await sync.close();
+    expect(await onDisk()).toEqual(["a", "b"]);
+  });
+
+  it("gives way to what is declared gone now on another part, and not to what was before the start", async () => {
+    const events = new Parted("tb");
+    const { sync, names } = synced({ events, stateDir: directory });
+    await sync.start();
+    events.say({ remove: ["b", "b_gone"], suppress: ["b_gone"] });
+    await vi.waitFor(() => expect(names()).toEqual(["b"]));
+  });
+});
+
 describe("the last good state", () => {
   const down = (name: "consul" | "events"): Told => {
     const source = new Told(name, name === "consul" ? "consul" : "event");

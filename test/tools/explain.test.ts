@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { Catalog } from "../../src/tools/catalog.ts";
 import type { Explanation } from "../../src/tools/explain.ts";
-import type { SourceRecord } from "../../src/tools/source.ts";
+import type { SourceRecord, SourceStatus } from "../../src/tools/source.ts";
 import { consulRecord, eventRecord } from "../support/instances.ts";
 import { makeTool } from "../support/tools.ts";
 
@@ -129,6 +129,29 @@ describe("why a name is served as it is", () => {
     });
   });
 
+  it("says which sources would have to be reached to know better", () => {
+    const catalog = catalogOf({ consul: [consulRecord("a")] });
+    const status = (name: string, facts: Partial<SourceStatus>): SourceStatus => {
+      return { name, kind: "consul", state: "degraded", ageSeconds: 1, ...facts };
+    };
+    const reports = {
+      problems: [],
+      statuses: [
+        status("contracts", { state: "ready", lastError: "one file is broken" }),
+        status("consul", { state: "starting", lastError: "Consul cannot be reached: ECONNREFUSED" }),
+        status("events", { lastError: "topic t does not exist" }),
+        status("others", { restoredFrom: "2026-01-31T12:00:00.000Z" }),
+      ],
+    };
+    expect(catalog.explain("nothing", reports).reason).toBe(
+      "no source speaks of a tool or service of this name" +
+        "; the source consul was never reached: Consul cannot be reached: ECONNREFUSED" +
+        "; the source events is degraded: topic t does not exist" +
+        "; the source others is known as it was at 2026-01-31T12:00:00.000Z",
+    );
+    expect(catalog.explain("orders", reports).reason).toBe("served by consul orders on 1 live instance");
+  });
+
   it("says that a tool without a live instance is listed all the same", () => {
     const catalog = catalogOf({ consul: [consulRecord("a", { live: false })] });
     expect(catalog.explain("orders")).toMatchObject({
@@ -143,7 +166,7 @@ describe("why a name is served as it is", () => {
       return { source: "any", about, names, reason };
     };
     const reports = {
-      restoredFrom: new Map(),
+      statuses: [],
       problems: [
         problem("orders/contract.yaml", ["orders"]),
         problem("a"),
@@ -160,12 +183,12 @@ describe("why a name is served as it is", () => {
   });
 
   it("says which records are of the last good state, and when it was saved", () => {
-    const catalog = catalogOf({ consul: [consulRecord("a")], events: [eventRecord("a")] });
     const savedAt = "2026-01-31T12:00:00.000Z";
-    const { records } = catalog.explain("orders", {
-      problems: [],
-      restoredFrom: new Map([["consul", savedAt]]),
+    const catalog = catalogOf({
+      consul: [{ ...consulRecord("a"), restoredFrom: savedAt }],
+      events: [eventRecord("a")],
     });
+    const { records } = catalog.explain("orders");
     expect(records.map(({ source, restoredFrom }) => [source, restoredFrom])).toEqual([
       ["consul", savedAt],
       ["events", undefined],

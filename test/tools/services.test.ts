@@ -87,11 +87,22 @@ describe("the tool of a service", () => {
     expect(world.reasons("orders")).toEqual(["the tag mcp-enabled is missing"]);
   });
 
+  it("what claims nothing completes an event, and is nothing at all without one", () => {
+    const world = new World().consul(consulRecord("a", { silent: true }));
+    const { url: _address, ...withoutAddress } = eventRecord("a").instance;
+    expect(world.reasons("orders")).toEqual([]);
+    expect(world.catalog.explain("a")).toMatchObject({ reason: "it is no tool, and no event makes it one" });
+    world.events({ key: "a", instance: withoutAddress });
+    expect(world.urls).toEqual(["http://a.test:8080"]);
+    world.gone("events", "a");
+    expect([world.names, world.reasons("orders")]).toEqual([[], []]);
+  });
+
   it("an event that does not name its tool or address is completed by Consul, and serves nothing without it", () => {
     const partial = eventRecord("a", { silent: true, definition: { description: "From the event." } });
     const world = new World().events(partial);
     expect(world.names).toEqual([]);
-    expect(world.reasons("orders")).toEqual([expect.stringContaining("Consul does not know it")]);
+    expect(world.reasons("orders")).toEqual(["neither its event nor Consul says which tool it serves"]);
     world.consul(consulRecord("a"));
     expect(world.tool()?.description).toBe("From the event.");
     world.gone("consul", "node-1/a");

@@ -97,6 +97,7 @@ class Process {
     this.#era = era;
     const changes = [this.#consul.putContracts(keysOf(state, (key) => key.startsWith("onex/")))];
     const [own] = keysOf(state, (key) => !key.startsWith("onex/"));
+    const found = new Map([["own/contract", own]]);
     changes.push(this.#consul.putContract("own/contract", own));
     const names = new Set([
       ...this.#consul.serviceNames(),
@@ -104,7 +105,7 @@ class Process {
     ]);
     for (const name of names) {
       const rows = state.registrations.filter(({ service }) => service === name).map(rowOf);
-      changes.push(this.#consul.putService(name, rows, this.#consul.beginRead()));
+      changes.push(this.#consul.putService(name, rows, this.#consul.beginRead(), found));
     }
     this.#pending.push(...changes.map((change) => ({ source: "consul", change })));
   }
