@@ -13,6 +13,7 @@ import { gatewayRoutes, type GatewayReads } from "./admin/routes.ts";
 import type { Clock } from "./core/clock.ts";
 import { toOnexError, type OnexError } from "./core/errors.ts";
 import type { Logger } from "./core/log.ts";
+import { Metrics } from "./core/metrics.ts";
 import { version } from "./core/version.ts";
 import type { LoadReport } from "./contract/load.ts";
 import type { EventBus } from "./bus/bus.ts";
@@ -23,7 +24,9 @@ import { makeRegistration, type RegisterSettings } from "./discovery/register-ru
 import { makeSources, type Sources, type SourcesOptions } from "./discovery/sources.ts";
 import { Sync } from "./discovery/sync.ts";
 import { BorrowedExecutor } from "./execution/borrowed.ts";
-import { Executor } from "./execution/executor.ts";
+import type { CallLimits } from "./execution/call-limits.ts";
+import { Executor, type Circuits } from "./execution/executor.ts";
+import type { ServiceTls } from "./execution/tls.ts";
 import { isLoopback } from "./http/address.ts";
 import { createAuthenticator, type ApiKey } from "./http/auth.ts";
 import { shareWith } from "./http/cors.ts";
@@ -36,7 +39,7 @@ import type { ListenOptions } from "./http/server.ts";
 import { definitionOf } from "./mcp/definition.ts";
 import { Front } from "./mcp/front.ts";
 import type { ServerDeps } from "./mcp/server.ts";
-import type { CallTool, ToolExecutor } from "./tools/call.ts";
+import type { CallTool, Principal, ToolExecutor } from "./tools/call.ts";
 import { Catalog } from "./tools/catalog.ts";
 import { toolFromCode } from "./tools/define.ts";
 import type { Explanation } from "./tools/explain.ts";
@@ -56,12 +59,16 @@ export interface GatewayOptions extends SourcesOptions {
   readonly sessionSecret?: string;
   readonly pageSize: number;
   readonly timeoutSeconds: number;
+  /** Absent: the executor's own. */
+  readonly limits?: CallLimits;
   readonly maxTools: number;
   readonly requiredTags: readonly string[];
   readonly excludedTags: readonly string[];
   /** Where the last good state of Consul and of the events is kept. Absent: nowhere. */
   readonly stateDir?: string;
   readonly allowedNetworks: readonly string[];
+  /** Of tools that are services over https. Absent: Node's own. */
+  readonly serviceTls?: ServiceTls;
   readonly allowedHosts: readonly string[];
   readonly allowedOrigins: readonly string[];
   /** Empty: no authentication. */
@@ -109,6 +116,7 @@ export class Gateway {
   readonly catalog: Catalog;
   /** Calls a tool of the catalog. Never rejects. Bound. (1) */
   readonly call: CallTool;
+  readonly #metrics = new Metrics();
   readonly #options: GatewayOptions;
   readonly #parts: GatewayParts;
   /** Only our own knows whether a tool is available. */
@@ -148,12 +156,9 @@ export class Gateway {
 
   /** Why a name is served as it is, or is not. Sources are named as in `sources()`. */
   explain(name: string): Explanation {
-    const restored = this.sources().flatMap(({ name: source, restoredFrom }) =>
-      restoredFrom === undefined ? [] : [[this.#recordsOf(source), restoredFrom] as const],
-    );
     const explanation = this.catalog.explain(name, {
       problems: problemsOf(this.#sources),
-      restoredFrom: new Map(restored),
+      statuses: this.sources(),
     });
     const suffix = this.#recordsOf("");
     const records = explanation.records.map((record) => ({
@@ -228,7 +233,7 @@ export class Gateway {
   }
 
   /**
-   * The HTTP surface.
+   * The HTTP surface: the whole of it, and the short way for plain requests to the MCP endpoint.
    *
    * @param token secret of this start, by which the readiness poll knows our server
    * @param state the handler's own
@@ -336,18 +341,36 @@ export class Gateway {
       definition: definitionOf,
       available: (tool) => this.#executor.available(tool),
       explain: (name) => this.explain(name),
+      metrics: this.#metrics,
+      breakers: () => this.#circuits?.circuitStates() ?? new Map(),
+      resetBreaker: (name, by) => this.#resetBreaker(name, by),
+      now: () => this.#parts.clock.now(),
       readinessProof: (nonce) => readinessProof(token, nonce),
     };
   }
 
+  /** Undefined where the executor is not ours. */
+  get #circuits(): Circuits | undefined {
+    return this.#executor instanceof Executor ? this.#executor.circuits : undefined;
+  }
+
+  #resetBreaker(name: string, by: Principal): boolean {
+    const existed = this.#circuits?.resetCircuit(name) ?? false;
+    if (existed) this.#parts.log.info({ target: name, by: by.name }, "a circuit breaker was reset by hand");
+    return existed;
+  }
+
   #makeExecutor(): Executor {
-    const { timeoutSeconds, allowedNetworks } = this.#options;
+    const { timeoutSeconds, limits, allowedNetworks, serviceTls } = this.#options;
     const { bus, log, clock } = this.#parts;
     return new Executor({
       ...(bus !== undefined && { bus: new BusRequests(bus, log) }),
       snapshot: () => this.catalog.snapshot(),
       timeoutSeconds,
+      ...(limits !== undefined && { limits }),
       allowedNetworks,
+      ...(serviceTls !== undefined && { tls: serviceTls }),
+      metrics: this.#metrics.calls,
       clock,
       log,
     });

@@ -16,6 +16,7 @@ import type { Explanation } from "../tools/explain.ts";
 import type { Snapshot } from "../tools/snapshot.ts";
 import type { SourceStatus } from "../tools/source.ts";
 import type { Tool } from "../tools/tool.ts";
+import { breakerOnWire, breakersOnWire, type BreakerReading } from "./breakers.ts";
 import { endpointUrls } from "./endpoints.ts";
 import { explanationOnWire } from "./explain.ts";
 
@@ -45,8 +46,16 @@ export interface GatewayReads {
   readonly definition: (tool: Tool) => JsonObject;
   /** False while a call would be refused: its breaker is open. */
   readonly available: (tool: Tool) => boolean;
+  /** All that is counted, in Prometheus' text format. */
+  readonly metrics: { readonly contentType: string; text(): Promise<string> };
   /** Why a name is served as it is, or is not. */
   readonly explain: (name: string) => Explanation;
+  /** The circuit breakers of services, by origin. */
+  readonly breakers: () => ReadonlyMap<string, BreakerReading>;
+  /** Closes one; false where there is none of this name. */
+  readonly resetBreaker: (name: string, by: Principal) => boolean;
+  /** Of the breakers' clock, in milliseconds. */
+  readonly now: () => number;
   /** The answer to a readiness probe's nonce; undefined where there is none. */
   readonly readinessProof: (nonce: string) => string | undefined;
 }
@@ -56,7 +65,10 @@ type Health = "healthy" | "degraded" | "unhealthy";
 /** Of a probe of the server's own start, and of the answer to it. */
 const readinessHeader = "x-onex-readiness";
 
-/** `/health`, `/ready`, `/mcp/tools` and why a tool is there or not, guarded; the gateway adds the MCP endpoint to the app. */
+/**
+ * `/health`, `/ready`, `/mcp/tools`, why a tool is there or not, and the circuit breakers, guarded; the gateway adds the MCP
+ * endpoint to the app.
+ */
 export function gatewayRoutes(reads: GatewayReads, http: HttpParts): Hono {
   const app = plainApp(http);
 
@@ -105,11 +117,34 @@ export function gatewayRoutes(reads: GatewayReads, http: HttpParts): Hono {
     return context.body(body, 200, { ...headers, "content-type": "application/json" });
   });
 
+  readOnly(app, http, "/metrics", async (context) => {
+    const caller = http.authorize(context.req.raw, "user");
+    if (caller instanceof Response) return caller;
+    return context.body(await reads.metrics.text(), 200, { "content-type": reads.metrics.contentType });
+  });
+
   readOnly(app, http, "/mcp/tools/:name/explain", (context) => {
     const caller = http.authorize(context.req.raw, "admin");
     if (caller instanceof Response) return caller;
     return json(context, explanationOnWire(reads.explain(context.req.param("name") ?? "")));
   });
+
+  readOnly(app, http, "/mcp/circuit-breakers", (context) => {
+    const caller = http.authorize(context.req.raw, "admin");
+    if (caller instanceof Response) return caller;
+    return json(context, breakersOnWire(reads.breakers(), reads.now()));
+  });
+
+  // The name is an origin, percent-encoded. (3)
+  app.post("/mcp/circuit-breakers/:name/reset", (context) => {
+    const caller = http.authorize(context.req.raw, "admin");
+    if (caller instanceof Response) return caller;
+    const name = context.req.param("name");
+    if (!reads.resetBreaker(name, caller))
+      return http.problem(404, { detail: "There is no circuit breaker of this name." });
+    return json(context, breakerOnWire(name, { kind: "closed", failures: 0 }, reads.now()));
+  });
+  app.all("/mcp/circuit-breakers/:name/reset", () => methodNotAllowed(http, "POST"));
 
   return app;
 }

@@ -7,6 +7,7 @@
  */
 import { dirname, resolve } from "node:path";
 import { isObject } from "../core/json.ts";
+import { isTopicName } from "../core/topic-name.ts";
 import { expandVariables } from "./expand.ts";
 import type { ExecutionDocument, NodeExecution } from "./node.ts";
 import type { Problem } from "./problems.ts";
@@ -99,7 +100,7 @@ function busExecution(
     ["topic", topic],
     ["reply_topic", replyTopic],
   ] as const) {
-    if (/^(?!\.{1,2}$)[a-zA-Z0-9._-]{1,249}$/.test(value)) continue;
+    if (isTopicName(value)) continue;
     const message = "expected the name of a topic: 1 to 249 of a-z A-Z 0-9 . _ -";
     problems.push({ path: [...here, name], message });
   }
@@ -172,6 +173,9 @@ function checkUrl(
   if (message !== undefined) problems.push({ path, message });
 }
 
+/** Why a URL with port 0 is refused. */
+export const noPort = "has port 0, on which nothing listens; name one of 1 to 65535";
+
 function urlProblem(url: string): string | undefined {
   const [, authority] = /^https?:\/\/([^/?#\\]*)/i.exec(url) ?? [];
   if (authority === undefined || authority === "") return "expected an absolute http or https URL";
@@ -179,7 +183,8 @@ function urlProblem(url: string): string | undefined {
   if (authority.includes("@")) return "holds a user or password; give them in a header";
   const filled = url.replaceAll(/\{[^{}]+\}/g, "x");
   if (/[{}]/.test(filled)) return "has a brace that is not part of a {placeholder}";
-  return URL.canParse(filled) ? undefined : "is not a valid URL";
+  if (!URL.canParse(filled)) return "is not a valid URL";
+  return new URL(filled).port === "0" ? noPort : undefined;
 }
 
 function baseProblem(url: string): string | undefined {

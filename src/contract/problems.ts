@@ -1,6 +1,7 @@
 /** Problems of a contract as text: where in the document, what is wrong, and the value that was found. */
 import type { z } from "zod";
 import { nearestKey, valueAt } from "../core/config-issues.ts";
+import { typeName } from "../core/json.ts";
 
 export interface Problem {
   /** Keys from the document's root. */
@@ -20,16 +21,21 @@ export function pathText(path: readonly PropertyKey[]): string {
     .join("");
 }
 
-/** A value as short JSON. */
+/** A value as short JSON; what has no JSON, and what is too deep for it, by its kind. */
 export function valueText(value: unknown): string {
+  const text = jsonText(value);
+  return text.length > maxShown ? `${text.slice(0, maxShown)}…` : text;
+}
+
+function jsonText(value: unknown): string {
+  const kind = typeName(value);
   let text: string | undefined;
   try {
     text = JSON.stringify(value);
-  } catch {
-    text = undefined;
+  } catch (thrown) {
+    if (thrown instanceof RangeError) return `an ${kind} that is nested too deeply`;
   }
-  text ??= typeof value;
-  return text.length > maxShown ? `${text.slice(0, maxShown)}…` : text;
+  return text ?? kind;
 }
 
 /** What zod found, one problem each; an absent required key is told from a wrong value. */

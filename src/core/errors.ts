@@ -149,6 +149,11 @@ export abstract class OnexError extends Error {
     this.facts = Object.freeze({ ...options.facts });
   }
 
+  /** Adds facts that are learnt on the way to the edge. Only for an error that no other call has. */
+  note(facts: ErrorFacts): void {
+    (this as { facts: ErrorFacts }).facts = Object.freeze({ ...this.facts, ...facts });
+  }
+
   /** `[CODE] message`, for logs and envelopes. */
   describe(): string {
     return `[${this.code}] ${this.message}`;

@@ -12,7 +12,7 @@ import {
 import { isObject } from "../core/json.ts";
 import { failureResult, textResult, type Backend, type ToolCall, type ToolResult } from "../tools/call.ts";
 import type { BusExecution, Tool } from "../tools/tool.ts";
-import { messageIn } from "./answer.ts";
+import { messageIn } from "./message.ts";
 import { traceHeaders } from "./request.ts";
 import { toResult } from "./result.ts";
 import { fillText, parseTemplate, PlaceholderError } from "./template.ts";

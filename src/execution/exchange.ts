@@ -2,12 +2,15 @@
  * One HTTP request and its answer over a pool. Owns the mechanics: sending, collecting the body within its limit,
  * aborting. Does not own: what a status or a body means.
  *
- * 1. The promise settles once, and at once when the signal aborts, even while the request still waits for a socket.
+ * 1. The promise settles once, and at once when the signal aborts, even while the request still waits for its turn or a
+ *    socket. Its place among the calls of the origin is free when undici is done with it.
  * 2. A body is never held beyond the limit: the request is aborted at the first byte too many.
  * 3. As long as nothing of the request was handed to a socket, `sending.begun` is false: the service has not seen it.
  */
 import type { Dispatcher } from "undici";
 import { abortReason, type CallSignal } from "../core/abort.ts";
+import { CancelledError } from "../core/errors.ts";
+import type { Waiting } from "../resilience/bulkhead.ts";
 import { maxResultBytes } from "./result.ts";
 import type { OriginPool } from "./pools.ts";
 
@@ -43,7 +46,12 @@ export class AnswerTooLargeError extends Error {
   }
 }
 
-/** Rejects with the signal's reason, an `AnswerTooLargeError`, or undici's error. */
+/**
+ * Rejects with the signal's reason, an `AnswerTooLargeError`, or undici's error; with a `CancelledError` where the signal
+ * aborts before its turn has come.
+ *
+ * @param pool whose bulkhead is not full
+ */
 export function exchange(
   pool: OriginPool,
   request: HttpRequest,
@@ -63,6 +71,7 @@ class Exchange implements Dispatcher.DispatchHandler {
   readonly #resolve: (answer: HttpAnswer) => void;
   readonly #reject: (error: Error) => void;
   readonly #chunks: Buffer[] = [];
+  #waiting: Waiting | undefined;
   #controller: Dispatcher.DispatchController | undefined;
   #isHead = false;
   #status = 0;
@@ -85,14 +94,23 @@ class Exchange implements Dispatcher.DispatchHandler {
 
   send(request: HttpRequest): void {
     this.#signal.addEventListener("abort", this.#onAbort, { once: true });
-    this.#pool.outstanding++;
     this.#isHead = request.method === "HEAD";
+    if (this.#pool.bulkhead.enter()) this.#dispatch(request);
+    else this.#waiting = this.#pool.bulkhead.wait(() => this.#dispatch(request));
+  }
+
+  #dispatch(request: HttpRequest): void {
     // undici reports what it finds wrong with a request through onResponseError too.
     this.#pool.pool.dispatch(request, this);
   }
 
   readonly #onAbort = (): void => {
     const reason = abortReason(this.#signal);
+    if (this.#waiting !== undefined && this.#pool.bulkhead.quit(this.#waiting)) {
+      // It never had its turn: a deadline that passed meanwhile says nothing about the service.
+      this.#reject(new CancelledError(undefined, { cause: reason }));
+      return;
+    }
     this.#reject(reason); // (1)
     this.#controller?.abort(reason);
   };
@@ -138,6 +156,6 @@ class Exchange implements Dispatcher.DispatchHandler {
 
   #over(): void {
     this.#signal.removeEventListener("abort", this.#onAbort);
-    this.#pool.outstanding--;
+    this.#pool.leave();
   }
 }

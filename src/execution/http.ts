@@ -1,45 +1,53 @@
 /**
- * Tools that are services over HTTP: kinds `onex` (the runtime's envelope) and `rest` (any API). Owns the order of a
- * call: instance, plan, request, breaker, exchange, answer; and when another instance is tried. Does not own: the
- * deadline, which comes as the signal; waiting and trying again.
+ * Tools that are services over HTTP: kinds `onex` (the runtime's envelope) and `rest` (any API). Owns the order of an
+ * attempt: instance, plan, request, breaker, exchange, answer. Does not own: the deadline, which comes with the signal;
+ * whether and where a call that failed is tried again (`attempts.ts`).
  *
  * 1. Nothing is sent but behind the breaker of the instance's origin.
  * 2. What is wrong before anything is sent is not the service's fault: no breaker sees it.
- * 3. A call goes on to another instance, at once and to each origin once, where nothing of it had been sent; where the
- *    connection was lost after that, only if the tool says that it may be called twice.
- * 4. The instances are those of the present snapshot, also in the middle of a call: what has gone is not opened again.
  */
 import type { CallSignal } from "../core/abort.ts";
-import type { Clock } from "../core/clock.ts";
-import { InfraConnectionError, InfraUnavailableError, OnexError } from "../core/errors.ts";
+import { monotonicClock, type Clock } from "../core/clock.ts";
+import { CancelledError, InfraUnavailableError, OnexError } from "../core/errors.ts";
+import { silentLogger, type Logger } from "../core/log.ts";
 import {
   withCircuitBreaker,
   type BreakerOptions,
   type CircuitBreaking,
 } from "../resilience/circuit-breaker.ts";
+import { resolveRetryOptions, type RetryOptions } from "../resilience/retry.ts";
 import { failureResult, type Backend, type ToolCall, type ToolResult } from "../tools/call.ts";
 import type { Snapshot } from "../tools/snapshot.ts";
 import type { Tool } from "../tools/tool.ts";
 import { exchangeFailure, readAnswer } from "./answer.ts";
-import { exchange, type HttpRequest, type Sending } from "./exchange.ts";
+import { Attempts, type Instances, type RetryParts } from "./attempts.ts";
+import type { InstanceLimits } from "./call-limits.ts";
+import { exchange, type HttpRequest } from "./exchange.ts";
 import { networks } from "./networks.ts";
 import type { Terms } from "./picker.ts";
 import { Pools } from "./pools.ts";
-import type { Plan } from "./request.ts";
-import { isStandIn, Routes, type Target } from "./routes.ts";
+import { Outgoing, type Plan } from "./request.ts";
+import { Routes, type Route, type Target } from "./routes.ts";
 import { PlaceholderError } from "./template.ts";
+import { secureContext, type ServiceTls } from "./tls.ts";
 import { invalidArguments } from "./validate.ts";
 
 export interface HttpOptions {
   /** The catalog's present snapshot. */
   readonly snapshot: () => Snapshot;
+  /** Of every instance. */
+  readonly limits: InstanceLimits;
   /** CIDR networks that may be called. Default: all but link-local and metadata addresses, which never may. */
   readonly allowedNetworks?: readonly string[];
+  /** Of `https:` services. Default: Node's own authorities, no client certificate. */
+  readonly tls?: ServiceTls;
   /** Of every origin's breaker. */
   readonly breaker?: BreakerOptions;
+  readonly retry?: RetryOptions;
   readonly clock?: Clock;
-  /** Of the choice between instances. Default `Math.random`. */
+  /** Of the choice between instances and of waits. Default `Math.random`. */
   readonly random?: () => number;
+  readonly log?: Logger;
 }
 
 /** The breakers are named by origin: `http://host:port`. */
@@ -56,10 +64,12 @@ const noInstanceRetrySeconds = 5;
 /** Calls without a breaker: what `httpBackend` puts behind one. */
 class Services {
   readonly pools: Pools;
-  readonly routes = new Routes();
+  readonly routes: Routes;
 
-  constructor(options: HttpOptions) {
-    this.pools = new Pools(networks(options.allowedNetworks));
+  constructor(options: HttpOptions, clock: Clock) {
+    const tls = options.tls && secureContext(options.tls);
+    this.pools = new Pools(networks(options.allowedNetworks), options.limits, tls);
+    this.routes = new Routes(clock);
   }
 
   /** The answer, whatever it says; the promise is rejected with an `OnexError` where there is none, or a 5xx. */
@@ -68,13 +78,16 @@ class Services {
     plan: Plan,
     request: HttpRequest,
     signal: CallSignal,
-    sending: Sending,
+    outgoing: Outgoing,
+    isFirst: boolean,
   ): () => Promise<ToolResult> {
     const pool = this.pools.get(plan.origin, tool.name);
     return async () => {
       try {
-        return readAnswer(await exchange(pool, request, signal, sending), tool, plan);
+        return readAnswer(await exchange(pool, request, signal, outgoing), tool, plan);
       } catch (error) {
+        // A later attempt has what the others left of the time: that it is over says nothing about this instance.
+        if (!isFirst && signal.aborted) throw new CancelledError(undefined, { cause: error });
         throw exchangeFailure(error, tool, plan.origin, signal);
       }
     };
@@ -95,94 +108,96 @@ class Services {
 }
 
 /**
- * @throws ProtocolConfigurationError where a network or a breaker option is not valid
+ * @throws ProtocolConfigurationError where a network, a breaker or retry option, or a file of `tls` is not valid
  */
 export function httpBackend(options: HttpOptions): HttpBackend {
-  const { snapshot, breaker, clock, random = Math.random } = options;
-  const breaking = { ...(breaker && { breaker }), ...(clock && { clock }) };
+  const { snapshot, breaker, clock = monotonicClock, random = Math.random } = options;
+  const retry = resolveRetryOptions(options.retry);
 
-  class BreakingServices extends withCircuitBreaker(Services, breaking) implements HttpBackend {
-    readonly #terms: Terms<Target> = {
+  class BreakingServices
+    extends withCircuitBreaker(Services, { clock, ...(breaker && { breaker }) })
+    implements HttpBackend, Instances
+  {
+    readonly terms: Terms<Target> = {
       random,
-      load: ({ key }) => this.pools.outstanding(key),
-      allows: ({ key }) => !this.#isOpen(key),
+      load: ({ key }) => this.pools.load(key),
+      allows: ({ key }) => this.circuitAdmits(key) && !this.pools.isFull(key),
     };
+    readonly #parts: RetryParts = { instances: this, retry, clock, log: options.log ?? silentLogger };
 
-    async call(tool: Tool, call: ToolCall, signal: CallSignal): Promise<ToolResult> {
-      let tried: Set<string> | undefined;
-      let serving = tool;
-      let failure: OnexError | undefined;
+    async call(tool: Tool, call: ToolCall, signal: CallSignal, deadline: number): Promise<ToolResult> {
+      const route = this.routeOf(tool);
+      let target = route && (route.picker.pick(this.terms) ?? this.soonest(route));
+      if (route === undefined || target === undefined) return failureResult(noInstance(tool));
+      route.budget.deposit();
+      const outgoing = new Outgoing(call);
+      let attempts: Attempts | undefined;
       for (;;) {
-        const target = this.#next(serving, tried);
-        if (target === undefined) return failureResult(failure ?? noInstance(tool));
-        const sending: Sending = { begun: false };
+        let result: ToolResult;
         try {
-          return await this.#attempt(tool, target, call, signal, sending);
+          const isFirst = attempts === undefined;
+          result = await this.#attempt(tool, target, outgoing, signal, deadline, isFirst);
         } catch (error) {
           if (error instanceof PlaceholderError)
             return invalidArguments(tool, { text: error.message, paths: [`/${error.argument}`] }); // (2)
           if (!(error instanceof OnexError)) throw error;
-          failure = withoutAddress(error, tool);
-          if (signal.aborted || !mayGoOn(tool, failure, sending)) return failureResult(failure);
+          result = failureResult(withoutAddress(error, tool));
         }
-        tried ??= new Set();
-        tried.add(target.key);
-        const present = snapshot().byName.get(tool.name); // (4)
-        if (present === undefined || !isStandIn(tool, present)) return failureResult(failure);
-        serving = present;
+        if (result.failure === undefined) return attempts?.settled(result) ?? result;
+        attempts ??= new Attempts(this.#parts, tool, call, signal, deadline);
+        target = await attempts.next(result.failure, target, outgoing.begun);
+        if (target === undefined) return attempts.settled(result);
+        outgoing.begun = false;
       }
     }
 
     available(tool: Tool): boolean {
-      return this.routes.originsOf(tool).some((origin) => !this.#isOpen(origin));
+      return this.routes.originsOf(tool).some((origin) => this.circuitState(origin)?.kind !== "open");
     }
 
     retain(present: Snapshot): void {
       for (const origin of this.keep(present)) this.removeCircuit(origin);
     }
 
+    routeOf(tool: Tool): Route | undefined {
+      return this.routes.of(tool, snapshot);
+    }
+
+    soonest({ targets }: Route): Target | undefined {
+      return targets.toSorted((a, b) => this.readyMs(a) - this.readyMs(b))[0];
+    }
+
+    readyMs(target: Target): number {
+      const state = this.circuitState(target.key);
+      if (state?.kind === "open") return state.until - clock.now();
+      // Trials and calls under way end at any moment.
+      return this.terms.allows(target) ? 0 : busyMs;
+    }
+
+    isWell({ key }: Target): boolean {
+      const state = this.circuitState(key);
+      return state === undefined || (state.kind === "closed" && state.failures === 0);
+    }
+
     #attempt(
       tool: Tool,
       { plan }: Target,
-      call: ToolCall,
+      outgoing: Outgoing,
       signal: CallSignal,
-      sending: Sending,
+      deadline: number,
+      isFirst: boolean,
     ): Promise<ToolResult> {
       if (plan instanceof OnexError) throw plan;
-      const work = this.prepare(tool, plan, plan.build(call), signal, sending);
+      const request = plan.build(outgoing, deadline - clock.now());
+      const work = this.prepare(tool, plan, request, signal, outgoing, isFirst);
       return this.withCircuit(plan.origin, work); // (1)
     }
-
-    /** An instance whose breaker is open is passed over while another is there. */
-    #next(tool: Tool, tried: ReadonlySet<string> | undefined): Target | undefined {
-      const picker = this.routes.of(tool);
-      // Where all are open, the one that opens first says when.
-      if (tried === undefined) return picker.pick(this.#terms) ?? this.#firstToOpen(picker.items);
-      const { allows } = this.#terms;
-      return picker.pick({ ...this.#terms, allows: (target) => !tried.has(target.key) && allows(target) });
-    }
-
-    #firstToOpen(targets: readonly Target[]): Target | undefined {
-      const until = ({ key }: Target): number => {
-        const state = this.circuitState(key);
-        return state?.kind === "open" ? state.until : 0;
-      };
-      return targets.toSorted((a, b) => until(a) - until(b))[0];
-    }
-
-    #isOpen(origin: string): boolean {
-      return this.circuitState(origin)?.kind === "open";
-    }
   }
-  return new BreakingServices(options);
+  return new BreakingServices(options, clock);
 }
 
-/** (3) */
-function mayGoOn({ annotations }: Tool, failure: OnexError, sending: Sending): boolean {
-  if (!sending.begun) return true;
-  const isLost = failure instanceof InfraConnectionError && failure.facts.status === undefined;
-  return isLost && (annotations.readOnly === true || annotations.idempotent === true);
-}
+/** Milliseconds that are waited where it cannot be known for how long: what Retry-After says then, a second. */
+const busyMs = 1000;
 
 const noInstance = (tool: Tool): InfraUnavailableError =>
   new InfraUnavailableError(

@@ -3,36 +3,62 @@
  * answer means.
  *
  * 1. A pool is made on first use and closed once no tool points at its origin; calls under way on it end normally.
- * 2. At most `maxOutstanding` calls are under way or waiting per origin: a slow service holds nothing of the others.
+ * 2. So many calls are under way per origin, and so many wait, and no more: a slow service holds nothing of the others.
  */
 import { isIP } from "node:net";
+import type { SecureContext } from "node:tls";
 import { Pool } from "undici";
 import { InfraUnavailableError, RuntimeHostError } from "../core/errors.ts";
+import { Bulkhead } from "../resilience/bulkhead.ts";
+import { overloaded, type InstanceLimits } from "./call-limits.ts";
 import type { Networks } from "./networks.ts";
+import { connector } from "./tls.ts";
 
-/** Sockets per origin. */
-const maxConnections = 64;
-/** Calls per origin, sent and waiting for a socket. */
-const maxOutstanding = 1024;
 /** For a connection to be there, name lookup and TLS included. */
 export const connectTimeoutSeconds = 5;
 /** The call's deadline (at most 300 s) is the limit that counts; this only ends what it could not. */
 const backstopMs = 310_000;
 
-export interface OriginPool {
+/** The connections to one origin, and what every call of it passes. (2) */
+export class OriginPool {
   readonly origin: string;
   readonly pool: Pool;
-  /** Sent or waiting. */
-  outstanding: number;
+  readonly bulkhead: Bulkhead;
+  #isGoing = false;
+
+  constructor(origin: string, pool: Pool, { concurrency, queue }: InstanceLimits) {
+    this.origin = origin;
+    this.pool = pool;
+    this.bulkhead = new Bulkhead(concurrency, queue);
+  }
+
+  /** A call that was let in is over. */
+  leave(): void {
+    this.bulkhead.leave();
+    if (this.#isGoing) this.close();
+  }
+
+  /** Closes the connections after the last call, those that wait included: undici takes none once it is told to close. */
+  close(): void {
+    this.#isGoing = true;
+    if (this.bulkhead.waiting > 0) return;
+    // Never awaited: it lasts as long as the slowest call under way. It rejects where it is closed already.
+    this.pool.close().catch(() => undefined);
+  }
 }
 
 export class Pools {
   readonly #networks: Networks;
+  readonly #limits: InstanceLimits;
+  readonly #tls: SecureContext | undefined;
   readonly #byOrigin = new Map<string, OriginPool>();
   #closed = false;
 
-  constructor(networks: Networks) {
+  /** @param tls of connections to `https:` origins. Default: Node's own */
+  constructor(networks: Networks, limits: InstanceLimits, tls?: SecureContext) {
     this.#networks = networks;
+    this.#limits = limits;
+    this.#tls = tls;
   }
 
   get origins(): readonly string[] {
@@ -51,27 +77,29 @@ export class Pools {
       pool = this.#open(origin, label);
       this.#byOrigin.set(origin, pool);
     }
-    if (pool.outstanding >= maxOutstanding)
-      throw new InfraUnavailableError(`Too many calls wait for the service behind "${label}".`, {
-        facts: { transport: "http", target: origin, retry_after_seconds: 1 },
+    if (pool.bulkhead.full)
+      throw overloaded(`Too many calls wait for the service behind "${label}": it is`, {
+        transport: "http",
+        target: origin,
       });
     return pool;
   }
 
   /** Calls sent to the origin or waiting for it. */
-  outstanding(origin: string): number {
-    return this.#byOrigin.get(origin)?.outstanding ?? 0;
+  load(origin: string): number {
+    return this.#byOrigin.get(origin)?.bulkhead.load ?? 0;
+  }
+
+  /** True where a call would be turned away at once. */
+  isFull(origin: string): boolean {
+    return this.#byOrigin.get(origin)?.bulkhead.full ?? false;
   }
 
   /** Closes every pool whose origin is not wanted and gives these origins. (1) */
   retain(wanted: ReadonlySet<string>): readonly string[] {
     const gone = this.origins.filter((origin) => !wanted.has(origin));
     for (const origin of gone) {
-      // Never awaited: it lasts as long as the slowest call under way.
-      this.#byOrigin
-        .get(origin)
-        ?.pool.close()
-        .catch(() => undefined);
+      this.#byOrigin.get(origin)?.close();
       this.#byOrigin.delete(origin);
     }
     return gone;
@@ -89,14 +117,19 @@ export class Pools {
     // A literal address is connected to without a lookup.
     if (isIP(host) !== 0 && !this.#networks.allows(host)) throw addressRefused(origin, label);
     const pool = new Pool(origin, {
-      connections: maxConnections,
+      connections: this.#limits.concurrency,
       headersTimeout: backstopMs,
       bodyTimeout: backstopMs,
-      connect: { lookup: this.#networks.lookup, timeout: connectTimeoutSeconds * 1000 },
+      connect: connector({
+        lookup: this.#networks.lookup,
+        timeout: connectTimeoutSeconds * 1000,
+        allowH2: false,
+        ...(this.#tls !== undefined && { secureContext: this.#tls }),
+      }),
       // With HTTP/2 one connection would carry every call and the limit above would mean nothing.
       allowH2: false,
     });
-    return { origin, pool, outstanding: 0 };
+    return new OriginPool(origin, pool, this.#limits);
   }
 }
 

@@ -2,13 +2,13 @@
  * From a tool's execution and a call to an HTTP request. Everything that is the same for every call of a tool is worked
  * out once, in its plan. Does not own: sending, breakers, answers.
  */
-import { randomUUID } from "node:crypto";
+import { randomFillSync, randomUUID } from "node:crypto";
 import { inspect } from "node:util";
 import { ProtocolConfigurationError } from "../core/errors.ts";
 import { isObject } from "../core/json.ts";
 import type { ToolCall } from "../tools/call.ts";
 import type { OnexExecution, RestExecution, Tool } from "../tools/tool.ts";
-import type { HttpRequest } from "./exchange.ts";
+import type { HttpRequest, Sending } from "./exchange.ts";
 import {
   appendQuery,
   argumentOf,
@@ -28,8 +28,34 @@ export interface Plan {
   readonly origin: string;
   /** Where in the answer the result is. */
   readonly pointer: readonly string[];
-  /** @throws PlaceholderError where an argument cannot be put where its placeholder stands */
-  build(call: ToolCall): HttpRequest;
+  /**
+   * @param leftMs of the call's deadline
+   * @throws PlaceholderError where an argument cannot be put where its placeholder stands
+   */
+  build(outgoing: Outgoing, leftMs: number): HttpRequest;
+}
+
+/**
+ * One call on its way to a service. What tells a service that two attempts are the same call is the same in both: its
+ * id, its key and its trace.
+ */
+export class Outgoing implements Sending {
+  readonly call: ToolCall;
+  begun = false;
+  #id: string | undefined;
+  #traceHeaders: readonly string[] | undefined;
+
+  constructor(call: ToolCall) {
+    this.call = call;
+  }
+
+  get id(): string {
+    return (this.#id ??= randomUUID());
+  }
+
+  traceHeaders(set: ReadonlySet<string>): readonly string[] {
+    return (this.#traceHeaders ??= traceHeaders(this.call, set));
+  }
 }
 
 /**
@@ -51,18 +77,22 @@ function onexPlan(tool: Tool, execution: OnexExecution, base: string): Plan {
   const metadata = JSON.stringify({ tool_name: tool.name, tool_version: tool.version });
   const set = new Set<string>();
   const headers = ["Content-Type", "application/json", ...fixedHeaders(set)];
+  const hasKey = tool.annotations.idempotent === true;
   return {
     kind: "onex",
     origin,
     pointer: [],
-    build(call) {
+    build(outgoing, leftMs) {
+      const { call, id } = outgoing;
       const correlationId = JSON.stringify(call.correlationId);
       const payload = JSON.stringify(call.arguments);
+      const own = [...headers, ...outgoing.traceHeaders(set)];
+      addCallHeaders(own, outgoing, leftMs, set, hasKey);
       return {
         method: "POST",
         path,
-        headers: [...headers, ...traceHeaders(call, set)],
-        body: `{"envelope_id":"${randomUUID()}","correlation_id":${correlationId},"source":"mcp-adapter","payload":${payload},"metadata":${metadata}}`,
+        headers: own,
+        body: `{"envelope_id":"${id}","correlation_id":${correlationId},"source":"mcp-adapter","payload":${payload},"metadata":${metadata}}`,
       };
     },
   };
@@ -71,6 +101,8 @@ function onexPlan(tool: Tool, execution: OnexExecution, base: string): Plan {
 const methods = new Set(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]);
 /** Of these methods arguments that no placeholder uses go to the query. */
 const queryMethods = new Set(["GET", "HEAD", "DELETE"]);
+/** Of these HTTP does not say that they may be repeated: a service needs the key to know a call again. */
+const keyedMethods = new Set(["POST", "PATCH"]);
 /** What HTTP itself sets; a contract that could would break the framing. */
 const reservedHeaders = new Set([
   "connection",
@@ -93,6 +125,7 @@ function restPlan(tool: Tool, execution: RestExecution, base: string | undefined
   );
   const headers = parseHeaders(tool, execution.headers ?? {});
   const fixed = fixedHeaders(headers.set);
+  const hasKey = tool.annotations.idempotent === true && keyedMethods.has(method);
   const body = execution.body === undefined ? undefined : parseValue(execution.body, "the body");
   const used = new Set([
     ...url.names,
@@ -123,8 +156,8 @@ function restPlan(tool: Tool, execution: RestExecution, base: string | undefined
     kind: "rest",
     origin: url.origin,
     pointer: parsePointer(execution.result ?? ""),
-    build(call) {
-      const args = call.arguments;
+    build(outgoing, leftMs) {
+      const args = outgoing.call.arguments;
       const rest = Object.entries(args).filter(([name]) => !used.has(name));
       // A caller may add to what the contract sends, but not replace or double it.
       const clash = rest.find(([name]) => contractNames.has(name));
@@ -137,10 +170,12 @@ function restPlan(tool: Tool, execution: RestExecution, base: string | undefined
       const text = fillBody(args, rest);
       const type =
         text === null || headers.set.has("content-type") ? [] : ["Content-Type", "application/json"];
+      const own = [...type, ...headers.fill(args), ...fixed, ...outgoing.traceHeaders(headers.set)];
+      addCallHeaders(own, outgoing, leftMs, headers.set, hasKey);
       return {
         method,
         path: `${path}${mark}${pairs.join("&")}`,
-        headers: [...type, ...headers.fill(args), ...fixed, ...traceHeaders(call, headers.set)],
+        headers: own,
         body: text,
       };
     },
@@ -207,8 +242,24 @@ const isHeaderText = (text: string): boolean => /^[\t\x20-\x7e\x80-\xff]*$/.test
 function fixedHeaders(set: ReadonlySet<string>): readonly string[] {
   const headers: string[] = [];
   if (!set.has("user-agent")) headers.push("User-Agent", "onex-runtime");
-  if (!set.has("accept")) headers.push("Accept", "application/json, text/*;q=0.9");
+  if (!set.has("accept")) headers.push("Accept", "application/json, text/*;q=0.9, */*;q=0.8");
   return headers;
+}
+
+/**
+ * What is left of the deadline, in whole milliseconds, and the key by which a service knows a repeated call
+ * (draft-ietf-httpapi-idempotency-key-header: a string of RFC 9651), unless the contract has set them.
+ */
+function addCallHeaders(
+  headers: string[],
+  outgoing: Outgoing,
+  leftMs: number,
+  set: ReadonlySet<string>,
+  hasKey: boolean,
+): void {
+  if (!set.has("x-request-timeout-ms"))
+    headers.push("X-Request-Timeout-Ms", String(Math.max(1, Math.floor(leftMs))));
+  if (hasKey && !set.has("idempotency-key")) headers.push("Idempotency-Key", `"${outgoing.id}"`);
 }
 
 /** Correlation and W3C trace context of one call, unless the contract has set it. Names and values in turn. */
@@ -224,14 +275,30 @@ export function traceHeaders({ correlationId: id, meta }: ToolCall, set: Readonl
     add("traceparent", traceparent);
     if (typeof tracestate === "string" && isTraceText(tracestate)) add("tracestate", tracestate);
   } else {
-    add("traceparent", `00-${hex()}-${hex().slice(16)}-01`);
+    add("traceparent", newTraceparent());
   }
   if (typeof baggage === "string" && isTraceText(baggage)) add("baggage", baggage);
   return headers;
 }
 
-/** 32 hexadecimal digits; a UUID's are never all zero. */
-const hex = (): string => randomUUID().replaceAll("-", "");
+/** Bytes of a trace's id and of a span's. */
+const traceIdBytes = 16;
+const spanIdBytes = 8;
+/** Many at a time: to draw a few bytes costs as much as to draw all of these. */
+const randomBytes = Buffer.alloc(256 * (traceIdBytes + spanIdBytes));
+let usedBytes = randomBytes.length;
+
+/** Ids of nothing but zeros are invalid; one in 2^64 would be. */
+function newTraceparent(): string {
+  if (usedBytes === randomBytes.length) {
+    randomFillSync(randomBytes);
+    usedBytes = 0;
+  }
+  const middle = usedBytes + traceIdBytes;
+  const traceId = randomBytes.toString("hex", usedBytes, middle);
+  usedBytes = middle + spanIdBytes;
+  return `00-${traceId}-${randomBytes.toString("hex", middle, usedBytes)}-01`;
+}
 
 /** W3C Trace Context, version 00: ids of nothing but zeros are invalid. */
 const isTraceparent = (text: string): boolean =>

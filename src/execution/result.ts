@@ -6,14 +6,12 @@ import { messageOf } from "../core/errors.ts";
 import { isObject, toJsonValue, type JsonValue } from "../core/json.ts";
 import { isToolContent, textResult, type ContentBlock, type ToolResult } from "../tools/call.ts";
 
-/** Bytes of JSON in a result. */
+/** Bytes of JSON in a result, and of a service's answer as it came: base64 makes it larger by a third. */
 export const maxResultBytes = 10 * 1024 * 1024;
 
 export interface ResultOptions {
   /** The tool has an output schema: text and null are structured content too. Default false. */
   readonly structured?: boolean;
-  /** The JSON text that `value` was parsed from: `value` is known to be JSON and the text is not built again. */
-  readonly json?: string;
 }
 
 /** Never throws. */
@@ -27,11 +25,47 @@ export function toResult(value: unknown, options: ResultOptions = {}): ToolResul
   }
 }
 
+/**
+ * The same for JSON that came as text.
+ *
+ * @param text that `value` was parsed from, within the limit
+ * @param structured the tool has an output schema
+ */
+export function jsonResult(value: JsonValue, text: string, structured: boolean): ToolResult {
+  if (typeof value === "string")
+    return structured
+      ? { ...textResult(value), structuredContent: value, structuredText: text }
+      : textResult(value);
+  if (value === null && !structured) return emptyResult();
+  if (isTooDeep(text)) return tooDeep();
+  return {
+    content: [{ type: "text", text }],
+    structuredContent: value,
+    structuredText: text,
+    isError: false,
+  };
+}
+
+/**
+ * The part of such a value that is the result.
+ *
+ * @param whole text of the JSON value that `part` was found in, within the limit
+ */
+export function jsonPart(part: JsonValue, whole: string, structured: boolean): ToolResult {
+  if (isTooDeep(whole)) return tooDeep();
+  const text = JSON.stringify(part);
+  return isTooLarge(text) ? tooLarge(Buffer.byteLength(text)) : jsonResult(part, text, structured);
+}
+
+export const emptyResult = (): ToolResult => ({ content: [], isError: false });
+
 const fault = (reason: string): ToolResult =>
   textResult(`The tool returned something that cannot be a result: ${reason}.`, true);
 
-function valueResult(value: unknown, { structured = false, json }: ResultOptions): ToolResult {
-  if (value === undefined || (value === null && !structured)) return { content: [], isError: false };
+const tooDeep = (): ToolResult => fault(`it is nested more than ${maxDepth} levels deep`);
+
+function valueResult(value: unknown, { structured = false }: ResultOptions): ToolResult {
+  if (value === undefined || (value === null && !structured)) return emptyResult();
   if (typeof value === "string") {
     if (isTooLarge(value)) return tooLarge(Buffer.byteLength(value));
     const result = textResult(value);
@@ -39,9 +73,8 @@ function valueResult(value: unknown, { structured = false, json }: ResultOptions
   }
   if (ArrayBuffer.isView(value) || value instanceof ArrayBuffer || value instanceof SharedArrayBuffer)
     return fault("bytes have no JSON form; return them as base64 text, or as an image with content([...])");
-  if (json !== undefined && isTooDeep(json)) return fault(`it is nested more than ${maxDepth} levels deep`);
-  const structuredContent = json === undefined ? toJsonValue(value) : (value as JsonValue);
-  const text = json ?? JSON.stringify(structuredContent);
+  const structuredContent = toJsonValue(value);
+  const text = JSON.stringify(structuredContent);
   if (isTooLarge(text)) return tooLarge(Buffer.byteLength(text));
   return { content: [{ type: "text", text }], structuredContent, isError: false };
 }
@@ -49,10 +82,9 @@ function valueResult(value: unknown, { structured = false, json }: ResultOptions
 /** As `toJsonValue` allows; what JSON.parse accepts beyond it JSON.stringify may not survive. */
 const maxDepth = 1000;
 
-/** Counts brackets outside of strings. */
+/** Counts brackets outside of strings, where there are so many at all: every level takes two characters. */
 function isTooDeep(json: string): boolean {
-  // Every level takes two characters.
-  if (json.length <= 2 * maxDepth) return false;
+  if (json.length <= 2 * maxDepth || !hasMany("[", "{", json)) return false;
   let depth = 0;
   for (let index = 0; index < json.length; index++) {
     switch (json[index]) {
@@ -68,6 +100,14 @@ function isTooDeep(json: string): boolean {
         depth--;
     }
   }
+  return false;
+}
+
+/** Whether the two stand in `text` more than `maxDepth` times. To search is a tenth of the cost of reading along. */
+function hasMany(a: string, b: string, text: string): boolean {
+  let left = maxDepth;
+  for (const mark of [a, b])
+    for (let at = text.indexOf(mark); at !== -1; at = text.indexOf(mark, at + 1)) if (--left < 0) return true;
   return false;
 }
 

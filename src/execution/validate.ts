@@ -143,6 +143,8 @@ const ajvOptions: Options = {
 };
 
 class Compiled {
+  /** Grows with every use of any. */
+  usedAt = 0;
   readonly #schema: JsonSchema;
   #all: ValidateFunction | undefined;
   #first: ValidateFunction | undefined;
@@ -182,8 +184,9 @@ function isDraft7(dialect: unknown): boolean {
 
 export class Validators {
   readonly #capacity: number;
-  /** Content -> validator, least recently used first. (1) */
+  /** By content. (1) */
   readonly #compiled = new Map<string, Compiled>();
+  #uses = 0;
   /** Spares the hash of a schema object seen before. */
   readonly #keys = new WeakMap<JsonSchema, string>();
 
@@ -256,16 +259,25 @@ export class Validators {
       key = createHash("sha256").update(JSON.stringify(schema)).digest("base64");
       this.#keys.set(schema, key);
     }
-    const known = this.#compiled.get(key);
-    const compiled = known ?? new Compiled(schema);
-    // Re-inserted, it is the youngest.
-    if (known !== undefined) this.#compiled.delete(key);
-    this.#compiled.set(key, compiled);
-    if (this.#compiled.size > this.#capacity) {
-      const [oldest] = this.#compiled.keys();
-      if (oldest !== undefined) this.#compiled.delete(oldest);
+    let compiled = this.#compiled.get(key);
+    if (compiled === undefined) {
+      compiled = new Compiled(schema);
+      this.#compiled.set(key, compiled);
+      if (this.#compiled.size > this.#capacity) this.#giveUpOldest(compiled);
     }
+    compiled.usedAt = ++this.#uses;
     return compiled;
+  }
+
+  #giveUpOldest(newest: Compiled): void {
+    let oldest: string | undefined;
+    let usedAt = Infinity;
+    for (const [key, compiled] of this.#compiled) {
+      if (compiled === newest || compiled.usedAt >= usedAt) continue;
+      oldest = key;
+      usedAt = compiled.usedAt;
+    }
+    if (oldest !== undefined) this.#compiled.delete(oldest);
   }
 }
 

@@ -21,8 +21,9 @@ import {
 } from "../core/config-issues.ts";
 import { ProtocolConfigurationError } from "../core/errors.ts";
 import { isObject } from "../core/json.ts";
+import { isTopicName } from "../core/topic-name.ts";
+import { defaultCallLimits, limitsProblem } from "../execution/call-limits.ts";
 import type { GatewayOptions } from "../gateway.ts";
-import { isTopicName } from "../bus/envelope.ts";
 import { hostNameForm, isHostName, isLoopback } from "../http/address.ts";
 import { defaultExcludedTags, defaultMaxTools } from "../tools/catalog.ts";
 import {
@@ -74,9 +75,12 @@ export const mcpSectionSchema = z.strictObject({
     .optional()
     .meta({ description: "Port of the Consul agent. Not contacted with dev_mode." }),
   consul_scheme: z.enum(["http", "https"]).default("http").meta({ description: "How Consul is spoken to." }),
-  consul_token: text(
-    "ACL token for Consul: service:read, node:read, and key:read on the contracts.",
-  ).optional(),
+  consul_token: z
+    .string()
+    .min(1)
+    .refine((token) => /^[\x21-\x7e]*$/.test(token), { error: "a token without line breaks and spaces" })
+    .optional()
+    .meta({ description: "ACL token for Consul: service:read, node:read, and key:read on the contracts." }),
   consul_datacenter: z
     .string()
     .regex(/^[A-Za-z0-9_-]+$/, { error: "letters, digits, '-' and '_'" })
@@ -115,9 +119,12 @@ export const mcpSectionSchema = z.strictObject({
   port: port(0).default(8090).meta({ description: "Port to bind; 0 picks a free one and reports it." }),
   path: z
     .string()
-    .regex(/^\/(?!(health|ready|mcp\/tools|metrics|openapi\.json)(\/|$))[A-Za-z0-9/_.~-]*[A-Za-z0-9_~-]$/, {
-      error: "a path such as /mcp that is none of the server's own routes",
-    })
+    .regex(
+      /^\/(?!(health|ready|mcp\/tools|mcp\/circuit-breakers|metrics|openapi\.json)(\/|$))[A-Za-z0-9/_.~-]*[A-Za-z0-9_~-]$/,
+      {
+        error: "a path such as /mcp that is none of the server's own routes",
+      },
+    )
     .default("/mcp")
     .meta({ description: "Path of the MCP endpoint." }),
   stateless: z
@@ -151,6 +158,21 @@ export const mcpSectionSchema = z.strictObject({
     .max(300)
     .default(30)
     .meta({ description: "Deadline of a call whose tool names none." }),
+  tool_concurrency: z.int().min(1).max(10_000).default(defaultCallLimits.toolConcurrency).meta({
+    description: "Calls of one tool under way at a time. Below instance_concurrency.",
+  }),
+  tool_queue: z
+    .int()
+    .min(0)
+    .max(100_000)
+    .default(defaultCallLimits.toolQueue)
+    .meta({ description: "Calls of one tool that wait for that; one more is refused as overloaded." }),
+  instance_concurrency: z.int().min(2).max(10_000).default(defaultCallLimits.instanceConcurrency).meta({
+    description: "Calls under way at one instance of a service at a time, of all tools: its connections.",
+  }),
+  instance_queue: z.int().min(0).max(100_000).default(defaultCallLimits.instanceQueue).meta({
+    description: "Calls that wait for that; with more the instance is passed over as overloaded.",
+  }),
   max_tools: z
     .int()
     .min(1)
@@ -175,6 +197,13 @@ export const mcpSectionSchema = z.strictObject({
       description:
         "Networks that tool endpoints may lie in; empty: any but link-local and metadata addresses.",
     }),
+  service_ca: text(
+    "PEM file of certificate authorities that https services are checked against, beside the public ones.",
+  ).optional(),
+  service_cert: text(
+    "PEM file of the certificate that https services are shown where they ask for one. Needs service_key.",
+  ).optional(),
+  service_key: text("PEM file of its private key, without a passphrase.").optional(),
   allowed_hosts: texts
     .default([])
     .meta({ description: "Values of the Host header accepted besides the address that is bound." }),
@@ -247,7 +276,15 @@ export function parseMcpConfig(raw: unknown): McpConfig {
 }
 
 /** Keys that a variable without a value, as in `${CONSUL_TOKEN:-}`, leaves unset. */
-const mayBeEmpty = ["consul_token", "consul_datacenter", "consul_ca", "state_dir"];
+const mayBeEmpty = [
+  "consul_token",
+  "consul_datacenter",
+  "consul_ca",
+  "state_dir",
+  "service_ca",
+  "service_cert",
+  "service_key",
+];
 
 /** Takes out keys without a value, and keys of later releases with their issues. */
 function prepare(raw: unknown): { section: unknown; later: ConfigIssue[] } {
@@ -298,7 +335,37 @@ function crossIssues(section: Record<string, unknown>): ConfigIssue[] {
       message: `Config key 'host' is ${JSON.stringify(host)}, which other machines can reach, and there is no authentication: set api_keys, or allow_unauthenticated: true, or a loopback host.`,
     });
   }
-  return [...issues, ...apiKeyIssues(section.api_keys, ["api_keys"]), ...registerIssues(section)];
+  return [
+    ...issues,
+    ...pairIssues(section),
+    ...limitIssues(section),
+    ...apiKeyIssues(section.api_keys, ["api_keys"]),
+    ...registerIssues(section),
+  ];
+}
+
+function limitIssues(section: Record<string, unknown>): ConfigIssue[] {
+  const tool = section.tool_concurrency ?? defaultCallLimits.toolConcurrency;
+  const instance = section.instance_concurrency ?? defaultCallLimits.instanceConcurrency;
+  // What is of another type or out of its range the schema has said.
+  if (typeof tool !== "number" || typeof instance !== "number" || tool > 10_000 || instance < 2) return [];
+  const problem = limitsProblem(tool, instance);
+  if (problem === undefined) return [];
+  const path = ["tool_concurrency"];
+  return [{ path, message: `Config key 'tool_concurrency' is ${tool}, and ${problem}.` }];
+}
+
+/** A certificate without its key proves nothing, and a key alone is not shown to anybody. */
+function pairIssues({ service_cert: cert, service_key: key }: Record<string, unknown>): ConfigIssue[] {
+  if ((cert === undefined) === (key === undefined)) return [];
+  const [given, missing] =
+    cert === undefined ? ["service_key", "service_cert"] : ["service_cert", "service_key"];
+  return [
+    {
+      path: [given],
+      message: `Config key '${given}' needs '${missing}' as well: a client certificate is a pair. Set both, or neither.`,
+    },
+  ];
 }
 
 /** What the schema of one key cannot say: exactly one of key and sha256, no name twice. */
@@ -335,6 +402,12 @@ function resolve(section: McpSection): McpConfig {
     ...(section.session_secret === undefined ? {} : { sessionSecret: section.session_secret }),
     pageSize: section.page_size,
     timeoutSeconds: section.timeout_seconds,
+    limits: Object.freeze({
+      toolConcurrency: section.tool_concurrency,
+      toolQueue: section.tool_queue,
+      instanceConcurrency: section.instance_concurrency,
+      instanceQueue: section.instance_queue,
+    }),
     maxTools: section.max_tools,
     requiredTags: Object.freeze(section.required_tags),
     excludedTags: Object.freeze(section.excluded_tags),
@@ -345,6 +418,7 @@ function resolve(section: McpSection): McpConfig {
     allowedOrigins: Object.freeze(section.allowed_origins),
     apiKeys: toApiKeys(section.api_keys),
     allowUnauthenticated: section.allow_unauthenticated,
+    ...serviceTls(section),
     ...discovery(section),
     kafkaEnabled: section.kafka_enabled ?? false,
     ...(section.dev_mode === undefined ? {} : { devMode: section.dev_mode }),
@@ -357,6 +431,18 @@ function resolve(section: McpSection): McpConfig {
 function eventTopic(section: McpSection): RegisterConfig["events"] {
   const [topic] = section.registration_topics;
   return topic === undefined ? undefined : { topic, partitions: section.registration_partitions };
+}
+
+function serviceTls(section: McpSection): Pick<McpConfig, "serviceTls"> {
+  const { service_ca: ca, service_cert: cert, service_key: key } = section;
+  if (ca === undefined && cert === undefined) return {};
+  return {
+    serviceTls: Object.freeze({
+      ...(ca !== undefined && { ca }),
+      ...(cert !== undefined && { cert }),
+      ...(key !== undefined && { key }),
+    }),
+  };
 }
 
 /** Which sources outside the process are followed: none with dev_mode or without a server. */

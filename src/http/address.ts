@@ -1,5 +1,6 @@
 /** Names of hosts as they appear in a bind address, in a URL and in a `Host` header. Pure. */
 import { isIP, isIPv6 } from "node:net";
+import { urlHost } from "../core/url-host.ts";
 
 /** True for an address that only this machine can reach: localhost, 127.0.0.0/8, ::1. */
 export function isLoopback(host: string): boolean {
@@ -27,7 +28,7 @@ export function reachableHost(host: string): string {
 
 /** `http://host:port`, an IPv6 address in brackets. */
 export function httpUrl(host: string, port: number): string {
-  return `http://${isIPv6(host) ? `[${host}]` : host}:${port}`;
+  return `http://${urlHost(host)}:${port}`;
 }
 
 /** True for an IPv4 address, or an IPv6 address with or without brackets. */

@@ -5,6 +5,8 @@
  * 1. Keys are held as SHA-256 only, and never appear in a log line, an error or an answer.
  * 2. Every key is compared with every caller's, in constant time: how long it takes tells nothing.
  * 3. Two headers that name different keys are a failure: no rule about which one wins can be guessed.
+ * 4. To hash a key costs a tenth of a call: a connection's keys are remembered with it, once they were found right, as long
+ *    as they come again. Node holds the headers of its last request as long as that.
  */
 import { hash, timingSafeEqual } from "node:crypto";
 import type { IncomingHttpHeaders } from "node:http";
@@ -41,6 +43,8 @@ export type RequestHeaders = Headers | IncomingHttpHeaders;
 export interface Authenticator {
   /** The caller, or why not. A failure is written to the audit log. */
   readonly authenticate: (headers: RequestHeaders) => Authentication;
+  /** The same for a connection: what was found for its last headers holds for these, where they are the same ones. (4) */
+  readonly identifyOn: (connection: object, headers: IncomingHttpHeaders) => Principal | undefined;
   /** The caller if the headers prove one. For routes that are open but show more to some. Not audited. */
   readonly identify: (request: { readonly headers: RequestHeaders }) => Principal | undefined;
   /** The caller if they hold `role` (an admin holds both), else the answer: 401 or 403. */
@@ -51,6 +55,16 @@ interface StoredKey {
   readonly digest: Buffer;
   readonly principal: Principal;
 }
+
+interface Remembered {
+  readonly headers: IncomingHttpHeaders;
+  readonly principal: Principal;
+}
+
+const sameKeys = (a: IncomingHttpHeaders, b: IncomingHttpHeaders): boolean =>
+  a.authorization === b.authorization &&
+  a["x-api-key"] === b["x-api-key"] &&
+  a["x-mcp-api-key"] === b["x-mcp-api-key"];
 
 type Failure = "missing_key" | "unknown_key" | "conflicting_keys";
 
@@ -64,6 +78,7 @@ const failureText: Readonly<Record<Failure, string>> = {
 export function createAuthenticator(options: AuthenticatorOptions): Authenticator {
   const keys = options.apiKeys.map(stored);
   refuseDuplicates(keys);
+  const remembered = new WeakMap<object, Remembered>();
   const open: Principal = Object.freeze({ name: "local", role: options.loopbackIsAdmin ? "admin" : "user" });
 
   const recognise = (headers: RequestHeaders): Principal | Failure => {
@@ -94,6 +109,15 @@ export function createAuthenticator(options: AuthenticatorOptions): Authenticato
 
   return {
     authenticate,
+    identifyOn(connection, headers) {
+      if (keys.length === 0) return open;
+      const known = remembered.get(connection);
+      if (known !== undefined && sameKeys(known.headers, headers)) return known.principal;
+      const outcome = recognise(headers);
+      if (typeof outcome === "string") return undefined;
+      remembered.set(connection, { headers, principal: outcome });
+      return outcome;
+    },
     identify(request) {
       const outcome = recognise(request.headers);
       return typeof outcome === "string" ? undefined : outcome;

@@ -36,7 +36,9 @@ export function plainDoor(door: PlainDoor): RawListener {
     if (method !== "POST" || url !== path || headers.origin !== undefined) return false; // (3)
     if (headers["content-length"] === undefined || !door.mayTake(headers) || !door.isServing()) return false;
     if (guard.check(request) !== undefined) return false; // (2)
-    const principal = authenticator.identify(request);
+    // Behind another request of its connection (pipelining) it would not learn that its client has gone.
+    if (response.socket === null) return false;
+    const principal = authenticator.identifyOn(request.socket, headers);
     if (principal === undefined) return false;
     let body: Buffer | undefined;
     let others: Buffer[] | undefined;

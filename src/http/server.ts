@@ -96,7 +96,8 @@ export async function listen(options: ListenOptions): Promise<HttpServer> {
   const requestTimeout = options.requestTimeoutMs ?? 30_000;
   const headersTimeout = Math.min(options.headersTimeoutMs ?? 10_000, requestTimeout);
   const report = options.onError ?? (() => undefined);
-  const connections = new Map<Socket, Set<ServerResponse>>();
+  // Arrays, as a Set that is added to and deleted from all the time keeps what it held (see core/deadlines.ts).
+  const connections = new Map<Socket, ServerResponse[]>();
 
   const answer = async (request: Request, env: unknown): Promise<Response> =>
     unbuffered(await options.fetch(request, env as { incoming: IncomingMessage }));
@@ -119,6 +120,8 @@ export async function listen(options: ListenOptions): Promise<HttpServer> {
     requestTimeout,
     keepAliveTimeout: options.keepAliveTimeoutMs ?? 5_000,
     // How far past its limit a slow request may get. Node's own default is 30 s.
+    // Node drops the second Authorization or Host of a request: joined, it is refused like any other nonsense.
+    joinDuplicateHeaders: true,
     connectionsCheckingInterval: Math.min(1_000, Math.ceil(Math.min(headersTimeout, requestTimeout) / 4)),
     // Finds peers that vanished without a word while a stream to them is open.
     keepAlive: true,
@@ -128,7 +131,7 @@ export async function listen(options: ListenOptions): Promise<HttpServer> {
 
   // node counts an answer as done once it is written, and closes connections whose output is still on its way. (1)
   server.closeIdleConnections = () => {
-    for (const [socket, inProgress] of connections) if (inProgress.size === 0) socket.destroySoon();
+    for (const [socket, inProgress] of connections) if (inProgress.length === 0) socket.destroySoon();
   };
 
   let state: ServerState = { kind: "listening" };
@@ -151,16 +154,18 @@ export async function listen(options: ListenOptions): Promise<HttpServer> {
   };
 
   server.on("connection", (socket) => {
-    connections.set(socket, new Set());
+    connections.set(socket, []);
     socket.once("close", () => connections.delete(socket));
   });
 
   server.on("request", (req, res) => {
     const inProgress = connections.get(req.socket);
-    inProgress?.add(res);
+    inProgress?.push(res);
     res.once("close", () => {
-      inProgress?.delete(res);
-      if (state.kind !== "listening" && inProgress?.size === 0) req.socket.destroySoon();
+      // Mostly it is the only one.
+      const at = inProgress?.indexOf(res) ?? -1;
+      if (at !== -1) inProgress?.splice(at, 1);
+      if (state.kind !== "listening" && inProgress?.length === 0) req.socket.destroySoon();
     });
     if (state.kind !== "listening") res.shouldKeepAlive = false;
     if (options.raw === undefined) void respond(req, res);
@@ -200,7 +205,7 @@ export async function listen(options: ListenOptions): Promise<HttpServer> {
     // node stops looking for slow requests once it closes.
     stalled = setTimeout(() => {
       for (const [socket, inProgress] of connections)
-        if ([...inProgress].some((res) => !res.req.complete)) socket.destroy();
+        if (inProgress.some((res) => !res.req.complete)) socket.destroy();
     }, requestTimeout);
   };
 

@@ -21,6 +21,7 @@ import { monotonicClock } from "../core/clock.ts";
 import { isObject } from "../core/json.ts";
 import type { Principal } from "../tools/call.ts";
 import type { SnapshotListener } from "../tools/catalog.ts";
+import { acceptedBy } from "./accept.ts";
 import { Hot } from "./hot.ts";
 import { idOf, readMessage, rpcError } from "./message.ts";
 import { paramMismatch } from "./params.ts";
@@ -74,7 +75,6 @@ export class Front {
           ...options,
           listTtlMs,
           sessions: options.stateless ? undefined : this.#sessions,
-          clock: options.clock ?? monotonicClock,
         })
       : undefined;
     this.#stopListening = options.onChange(() => {
@@ -127,7 +127,6 @@ export class Front {
   /** Ends everything that is still open. */
   async close(): Promise<void> {
     await this.endStreams();
-    this.#hot?.close();
     await Promise.all([this.#calls.close(), this.#sessions.close()]);
   }
 
@@ -139,7 +138,7 @@ export class Front {
     }
     if (!reading.ok) return rpcError(400, reading.refusal.code, reading.refusal.message, reading.refusal.id);
     const parsedBody = reading.body;
-    const accepted = acceptOf(request);
+    const accepted = acceptedBy(request.headers.get("accept"));
     const isOlder = await isLegacyRequest(request, parsedBody);
     if (isOlder && accepted === "none") {
       const problem = "Not Acceptable: accept application/json or text/event-stream";
@@ -149,7 +148,7 @@ export class Front {
     if (isObject(parsedBody) && parsedBody["method"] === "subscriptions/listen" && !isOlder)
       return this.#subscriptions.fetch(request, exchange);
     const answer = isOlder
-      ? await this.#legacyAnswer(accepted === "both" ? request : withFullAccept(request), exchange, principal)
+      ? await this.#legacyAnswer(namesBoth(request) ? request : withFullAccept(request), exchange, principal)
       : (this.#checkParams(request, parsedBody) ?? (await this.#calls.fetch(request, exchange)));
     if (accepted === "json") return plainWherePossible(answer, "json");
     return this.#options.jsonResponse && accepted !== "stream" ? plainWherePossible(answer, "auto") : answer;
@@ -204,17 +203,10 @@ const unknownSession = (body: unknown): Response => rpcError(404, -32001, "Sessi
 const tooManySessions = (body: unknown): Response =>
   rpcError(503, -32000, "Too many sessions are open; try again later", idOf(body), { "retry-after": "5" });
 
-type Accepted = "both" | "json" | "stream" | "any" | "none";
-
-/** What the client takes. Absent and `*` mean anything (RFC 9110, section 12.5.1). */
-function acceptOf(request: Request): Accepted {
-  const accept = request.headers.get("accept");
-  if (accept === null || accept.includes("*/*")) return "any";
-  const json = accept.includes("application/json") || accept.includes("application/*");
-  const stream = accept.includes("text/event-stream") || accept.includes("text/*");
-  if (json) return stream ? "both" : "json";
-  return stream ? "stream" : "none";
-}
+const namesBoth = ({ headers }: Request): boolean => {
+  const accept = headers.get("accept") ?? "";
+  return accept.includes("application/json") && accept.includes("text/event-stream");
+};
 
 /** The SDK's older door demands both types by name; a plain `curl` sends neither. */
 function withFullAccept(request: Request): Request {

@@ -18,6 +18,8 @@ export interface AnswerOptions {
   readonly pageSize: number;
 }
 
+/** What may hold a number that is written otherwise than it was read: 1e400, -0. In a text it does no harm. */
+const oddNumber = /-0|\d[eE]/;
 const serverKey = "io.modelcontextprotocol/serverInfo";
 
 export const idText = (id: RpcId): string => (typeof id === "number" ? String(id) : JSON.stringify(id));
@@ -53,7 +55,10 @@ export class Answers {
     const isText = content.length === 1 && only?.type === "text" && Object.keys(only).length === 2;
     let text = `{"content":${isText ? `[{"type":"text","text":${JSON.stringify(only["text"])}}]` : blocks(result)}`;
     if (structuredContent !== undefined) {
-      const json = structuredText ?? JSON.stringify(structuredContent);
+      const json =
+        structuredText === undefined || oddNumber.test(structuredText)
+          ? JSON.stringify(structuredContent)
+          : structuredText;
       // The older revisions know objects only.
       const isWrapped =
         era === "legacy" &&

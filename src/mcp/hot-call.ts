@@ -8,6 +8,7 @@
  */
 import type { ServerResponse } from "node:http";
 import { Cancellation } from "../core/abort.ts";
+import type { Deadlines, Limited } from "../core/deadlines.ts";
 import { CancelledError } from "../core/errors.ts";
 import type { RpcId } from "./message.ts";
 import type { Session } from "./session.ts";
@@ -18,14 +19,16 @@ const cacheControl = "no-cache, no-transform";
 
 type State = "waiting" | "streaming" | "over";
 
-export class HotCall {
+export class HotCall implements Limited {
   readonly id: RpcId;
   readonly cancellation = new Cancellation();
-  /** Monotonic ms of its last sign of life. */
-  aliveAt: number;
+  due = 0;
+  before: Limited | undefined;
+  after: Limited | undefined;
   readonly #response: ServerResponse;
   readonly #session: Session | undefined;
   readonly #takesStream: boolean;
+  readonly #keeper: Deadlines;
   #state: State = "waiting";
 
   constructor(
@@ -33,14 +36,19 @@ export class HotCall {
     response: ServerResponse,
     session: Session | undefined,
     takesStream: boolean,
-    now: number,
+    keeper: Deadlines,
   ) {
     this.id = id;
-    this.aliveAt = now;
+    this.#keeper = keeper;
     this.#response = response;
     this.#session = session;
     this.#takesStream = takesStream;
     if (session === undefined) response.once("close", () => this.#gone()); // (2)
+  }
+
+  /** Its time begins: to be called once it is sure that it is answered here. */
+  begin(): void {
+    this.#keeper.add(this);
   }
 
   /** @param text the JSON-RPC response */
@@ -63,15 +71,16 @@ export class HotCall {
   }
 
   /** (3) */
-  keepAlive(now: number): void {
-    if (this.#state === "over" || !this.#takesStream) return;
-    if (this.#state === "waiting") {
-      const head = [...this.#head(streamType), "connection", "keep-alive", "x-accel-buffering", "no"];
-      this.#response.writeHead(200, head);
-      this.#state = "streaming";
+  timeOver(): void {
+    if (this.#takesStream) {
+      if (this.#state === "waiting") {
+        const head = [...this.#head(streamType), "connection", "keep-alive", "x-accel-buffering", "no"];
+        this.#response.writeHead(200, head);
+        this.#state = "streaming";
+      }
+      this.#response.write(": keepalive\n\n");
     }
-    this.aliveAt = now;
-    this.#response.write(": keepalive\n\n");
+    this.#keeper.add(this);
   }
 
   #gone(): void {
@@ -82,7 +91,8 @@ export class HotCall {
 
   #end(): void {
     this.#state = "over";
-    this.#session?.endPlain(this.id);
+    this.#keeper.remove(this);
+    this.#session?.endPlain(this);
   }
 
   #head(type: string): string[] {

@@ -8,6 +8,7 @@
 import { isSpecType } from "@modelcontextprotocol/server";
 import type { IncomingHttpHeaders } from "node:http";
 import { isObject } from "../core/json.ts";
+import { acceptedBy, type Accepted } from "./accept.ts";
 import type { RpcId } from "./message.ts";
 import { legacyRevisions } from "./sessions.ts";
 
@@ -37,7 +38,10 @@ const jsonTypes: ReadonlySet<string> = new Set(["application/json", "application
 const versionKey = "io.modelcontextprotocol/protocolVersion";
 const clientKey = "io.modelcontextprotocol/clientInfo";
 const capabilitiesKey = "io.modelcontextprotocol/clientCapabilities";
+const envelopeKeys: ReadonlySet<string> = new Set([versionKey, clientKey, capabilitiesKey]);
 const traceKeys: ReadonlySet<string> = new Set(["traceparent", "tracestate", "baggage"]);
+/** A member named `__proto__`, escapes included, does not survive every way of copying an object. (2) */
+const protoName = /__proto__|\\u00[567]/i;
 const noMeta: PlainCall["meta"] = Object.freeze({});
 const noArguments: PlainCall["arguments"] = Object.freeze({});
 
@@ -45,63 +49,60 @@ const noArguments: PlainCall["arguments"] = Object.freeze({});
 export function mayBePlain(headers: IncomingHttpHeaders): boolean {
   return (
     jsonTypes.has(headers["content-type"] ?? "") &&
-    takesJson(headers.accept) &&
+    takesJson(acceptedBy(headers.accept)) &&
     headers["content-encoding"] === undefined
   );
 }
 
-/** Absent and `*` mean anything (RFC 9110, section 12.5.1). */
-function takesJson(accept: string | undefined): boolean {
-  return accept === undefined || accept.includes("application/json") || accept.includes("*/*");
-}
+const takesJson = (accepted: Accepted): boolean => accepted !== "stream" && accepted !== "none";
 
 /** Undefined for what is not plain. */
 export function readPlain(headers: IncomingHttpHeaders, text: string): PlainRequest | undefined {
-  // A member of this name does not survive every way of copying an object. (2)
-  if (text.includes("__proto__")) return undefined;
+  if (protoName.test(text)) return undefined;
   let body: unknown;
   try {
     body = JSON.parse(text);
   } catch {
     return undefined;
   }
-  if (!isObject(body)) return undefined;
-  const { jsonrpc, id, method, params = noArguments, ...others } = body;
-  if (jsonrpc !== "2.0" || !isId(id) || !isObject(params) || !isEmpty(others)) return undefined;
-  if (typeof method !== "string") return undefined;
+  if (!isObject(body) || !hasOnly(body, messageKeys)) return undefined;
+  const { jsonrpc, id, method, params = noArguments } = body;
+  if (jsonrpc !== "2.0" || !isId(id) || !isObject(params) || typeof method !== "string") return undefined;
   const era = eraOf(headers, method);
   if (era === undefined) return undefined;
+  const meta = metaOf(params["_meta"], era);
+  if (meta === undefined) return undefined;
   switch (method) {
-    case "tools/call":
-      return readCall(headers, params, id, era);
+    case "tools/call": {
+      const { name, arguments: args = noArguments } = params;
+      if (typeof name !== "string" || !isObject(args) || !hasOnly(params, callKeys)) return undefined;
+      if (era === "modern" && headers["mcp-name"] !== name) return undefined;
+      return { method, id, era, name, arguments: args, meta };
+    }
     case "tools/list": {
-      const { cursor, _meta, ...rest } = params;
-      if (!isEmpty(rest) || (cursor !== undefined && typeof cursor !== "string")) return undefined;
+      const { cursor } = params;
+      if (cursor !== undefined && typeof cursor !== "string") return undefined;
       // A name belongs to a call.
-      if (headers["mcp-name"] !== undefined || metaOf(_meta, era) === undefined) return undefined;
+      if (!hasOnly(params, listKeys) || headers["mcp-name"] !== undefined) return undefined;
       return { method, id, era, cursor };
     }
-    case "ping": {
-      const { _meta, ...rest } = params;
-      if (era === "modern" || !isEmpty(rest) || metaOf(_meta, era) === undefined) return undefined;
-      return { method, id, era };
-    }
+    case "ping":
+      return era === "legacy" && hasOnly(params, metaOnly) ? { method, id, era } : undefined;
     default:
       return undefined;
   }
 }
 
-function readCall(
-  headers: IncomingHttpHeaders,
-  params: Readonly<Record<string, unknown>>,
-  id: RpcId,
-  era: Era,
-): PlainRequest | undefined {
-  const { name, arguments: args = noArguments, _meta, ...rest } = params;
-  if (typeof name !== "string" || !isObject(args) || !isEmpty(rest)) return undefined;
-  if (era === "modern" && headers["mcp-name"] !== name) return undefined;
-  const meta = metaOf(_meta, era);
-  return meta && { method: "tools/call", id, era, name, arguments: args, meta };
+const messageKeys: ReadonlySet<string> = new Set(["jsonrpc", "id", "method", "params"]);
+const callKeys: ReadonlySet<string> = new Set(["name", "arguments", "_meta"]);
+const listKeys: ReadonlySet<string> = new Set(["cursor", "_meta"]);
+const metaOnly: ReadonlySet<string> = new Set(["_meta"]);
+const clientKeys: ReadonlySet<string> = new Set(["name", "version", "title"]);
+
+/** A loop: to take an object apart costs ten times as much. */
+function hasOnly(value: object, keys: ReadonlySet<string>): boolean {
+  for (const key in value) if (!keys.has(key)) return false;
+  return true;
 }
 
 /** The era that headers and method speak of; the body's `_meta` must agree. */
@@ -115,25 +116,27 @@ function eraOf(headers: IncomingHttpHeaders, method: string): Era | undefined {
 
 /** The trace context of `_meta`, where `_meta` holds nothing else but what the era demands. */
 function metaOf(meta: unknown, era: Era): PlainCall["meta"] | undefined {
-  if (era === "legacy") return meta === undefined ? noMeta : traceOf(meta);
+  if (meta === undefined) return era === "legacy" ? noMeta : undefined;
   if (!isObject(meta)) return undefined;
-  const { [versionKey]: version, [clientKey]: client, [capabilitiesKey]: capabilities, ...rest } = meta;
-  if (version !== modernRevision || !isClient(client) || !isCapabilities(capabilities)) return undefined;
-  return traceOf(rest);
-}
-
-function traceOf(meta: unknown): PlainCall["meta"] | undefined {
-  if (!isObject(meta)) return undefined;
-  for (const key in meta) if (!traceKeys.has(key) || typeof meta[key] !== "string") return undefined;
-  return meta;
+  let trace: Record<string, unknown> | undefined;
+  for (const key in meta) {
+    if (traceKeys.has(key) && typeof meta[key] === "string") (trace ??= {})[key] = meta[key];
+    else if (era === "legacy" || !envelopeKeys.has(key)) return undefined;
+  }
+  if (era === "legacy") return trace ?? noMeta;
+  if (meta[versionKey] !== modernRevision || !isClient(meta[clientKey])) return undefined;
+  return isCapabilities(meta[capabilitiesKey]) ? (trace ?? noMeta) : undefined;
 }
 
 function isClient(client: unknown): boolean {
   if (client === undefined) return true;
-  if (!isObject(client)) return false;
-  const { name, version, title, ...rest } = client;
-  if (typeof name !== "string" || typeof version !== "string") return false;
-  return (title === undefined || typeof title === "string") && isEmpty(rest);
+  if (!isObject(client) || !hasOnly(client, clientKeys)) return false;
+  const { name, version, title } = client;
+  return (
+    typeof name === "string" &&
+    typeof version === "string" &&
+    (title === undefined || typeof title === "string")
+  );
 }
 
 /** Capabilities that were checked, as JSON: a client sends the same ones with every request. */

@@ -7,15 +7,17 @@
  */
 import { randomUUID } from "node:crypto";
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from "node:http";
-import type { Clock } from "../core/clock.ts";
+import { Deadlines } from "../core/deadlines.ts";
 import { ToolNotFoundError } from "../core/errors.ts";
 import type { Logger } from "../core/log.ts";
 import type { CallTool, Principal, ToolResult } from "../tools/call.ts";
 import type { Snapshot } from "../tools/snapshot.ts";
 import type { Tool } from "../tools/tool.ts";
+import { acceptedBy } from "./accept.ts";
 import { Answers, errorText, idText, responseText, type AnswerOptions } from "./hot-answer.ts";
 import { HotCall, sendBytes, sendJson } from "./hot-call.ts";
 import { mayBePlain, readPlain, type Era, type PlainRequest } from "./hot-request.ts";
+import { mayReport } from "./heartbeat.ts";
 import { hasParamHeaders } from "./params.ts";
 import type { Session } from "./session.ts";
 import type { Sessions } from "./sessions.ts";
@@ -25,7 +27,6 @@ export interface HotOptions extends AnswerOptions {
   readonly call: CallTool;
   /** Undefined: session ids mean nothing. */
   readonly sessions: Sessions | undefined;
-  readonly clock: Clock;
   readonly log: Logger;
 }
 
@@ -36,13 +37,12 @@ const internalError = -32603;
 export class Hot {
   readonly #options: HotOptions;
   readonly #answers: Answers;
-  readonly #calls = new Set<HotCall>();
-  readonly #keeper: NodeJS.Timeout;
+  /** Calls under way, by when the next sign of life is due. */
+  readonly #keeper = new Deadlines(keepAliveMs);
 
   constructor(options: HotOptions) {
     this.#options = options;
     this.#answers = new Answers(options);
-    this.#keeper = setInterval(() => this.#keepAlive(), keepAliveMs / 3).unref();
   }
 
   /** Whether a POST with these headers may be taken; the body has the last word. */
@@ -78,10 +78,6 @@ export class Hot {
     }
   }
 
-  close(): void {
-    clearInterval(this.#keeper);
-  }
-
   #call(
     plain: Extract<PlainRequest, { readonly method: "tools/call" }>,
     headers: IncomingHttpHeaders,
@@ -89,16 +85,15 @@ export class Hot {
     principal: Principal,
     session: Session | undefined,
   ): boolean {
-    const { snapshot, call, clock } = this.#options;
+    const { snapshot, call } = this.#options;
     const tool = snapshot().byName.get(plain.name);
-    if (tool === undefined || mayReport(tool)) return false;
+    if (tool === undefined || mayReport(tool)) return false; // (2)
     if (plain.era === "modern" && hasParamHeaders(tool)) return false;
-    const { accept } = headers;
-    const takesStream =
-      accept === undefined || accept.includes("text/event-stream") || accept.includes("*/*");
-    const hot = new HotCall(plain.id, response, session, takesStream, clock.now());
+    const accepted = acceptedBy(headers.accept);
+    const takesStream = accepted === "both" || accepted === "any";
+    const hot = new HotCall(plain.id, response, session, takesStream, this.#keeper);
     if (session?.beginPlain(hot) === false) return false;
-    this.#calls.add(hot);
+    hot.begin();
     const toolCall = {
       name: plain.name,
       arguments: plain.arguments,
@@ -106,16 +101,13 @@ export class Hot {
       meta: plain.meta,
       principal,
     };
-    call(toolCall, hot.cancellation).then(
-      (result) => this.#answer(hot, result, tool, plain.era),
-      (error: unknown) => {
-        this.#options.log.error(
-          { err: error, tool: plain.name },
-          "a call failed that should have had an outcome",
-        );
-        this.#settle(hot, errorText(internalError, "Internal error", plain.id));
-      },
-    );
+    call(toolCall, hot.cancellation)
+      .then((result) => this.#answer(hot, result, tool, plain.era))
+      .catch((error: unknown) => {
+        const says = "a call failed that should have had an outcome";
+        this.#options.log.error({ err: error, tool: plain.name }, says);
+        hot.answer(errorText(internalError, "Internal error", plain.id));
+      });
     return true;
   }
 
@@ -125,21 +117,6 @@ export class Hot {
       failure instanceof ToolNotFoundError
         ? errorText(failure.rpcCode, failure.message, hot.id)
         : responseText(this.#answers.callResult(result, outputSchema, era), hot.id);
-    this.#settle(hot, text);
-  }
-
-  #settle(hot: HotCall, text: string): void {
-    this.#calls.delete(hot);
     hot.answer(text);
   }
-
-  #keepAlive(): void {
-    const now = this.#options.clock.now();
-    for (const hot of this.#calls) if (now - hot.aliveAt >= keepAliveMs) hot.keepAlive(now);
-  }
-}
-
-/** (2) */
-function mayReport({ execution }: Tool): boolean {
-  return execution.kind === "local" || execution.kind === "function";
 }

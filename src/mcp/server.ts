@@ -17,7 +17,9 @@ import type { Logger } from "../core/log.ts";
 import { isObject } from "../core/json.ts";
 import type { CallTool, Principal, ToolCall, ToolResult } from "../tools/call.ts";
 import type { Snapshot } from "../tools/snapshot.ts";
+import type { Tool } from "../tools/tool.ts";
 import { pageOf } from "./definition.ts";
+import { mayReport, startHeartbeat } from "./heartbeat.ts";
 import { Notices } from "./notices.ts";
 
 export interface ServerInfo {
@@ -62,8 +64,10 @@ export function buildServer(deps: ServerDeps): Server {
   server.setRequestHandler("tools/call", async (request, context) => {
     const { name, arguments: args } = request.params;
     // Of the snapshot that the call is made from: the tool may be another, or gone, when it has answered.
-    const outputSchema = deps.snapshot().byName.get(name)?.outputSchema;
+    const tool = deps.snapshot().byName.get(name);
+    const outputSchema = tool?.outputSchema;
     const notices = new Notices(context, name, clock);
+    const endHeartbeat = heartbeatOf(tool, context, notices);
     try {
       const result = await deps.call(toolCall(name, args, context, notices), context.mcpReq.signal);
       if (result.failure instanceof ToolNotFoundError) {
@@ -75,6 +79,7 @@ export function buildServer(deps: ServerDeps): Server {
       deps.log.error({ err: error, tool: name }, "a call failed that should have had an outcome");
       throw new ProtocolError(ProtocolErrorCode.InternalError, "Internal error");
     } finally {
+      endHeartbeat?.();
       notices.end();
     }
   });
@@ -111,6 +116,17 @@ function resultOnWire(result: ToolResult): WireResult {
     ...(result.isError && { isError: true }),
     ...(result.meta !== undefined && { _meta: result.meta }),
   };
+}
+
+/** For a client that asked for progress, where the tool itself cannot tell of any. */
+function heartbeatOf(
+  tool: Tool | undefined,
+  context: ServerContext,
+  notices: Notices,
+): (() => void) | undefined {
+  const token = context.mcpReq._meta?.progressToken;
+  if (token === undefined || tool === undefined || mayReport(tool)) return undefined;
+  return startHeartbeat(tool, (progress) => notices.progress(token, progress));
 }
 
 function toolCall(

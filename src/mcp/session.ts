@@ -52,7 +52,7 @@ export class Session {
 
   /** Monotonic ms of its last use; undefined while it is in use. (3) */
   get idleSince(): number | undefined {
-    return this.#holds === 0 && this.#transport.waiting.size === 0 ? this.#lastUsed : undefined;
+    return this.#holds === 0 && !this.#transport.isWaiting ? this.#lastUsed : undefined;
   }
 
   connect(): Promise<void> {
@@ -85,21 +85,23 @@ export class Session {
 
   /** Takes the place of an id for a request that is answered at once. False: the id waits for its answer. (1) */
   use(id: RpcId): boolean {
-    if (this.#transport.waiting.has(id)) return false;
+    if (this.#transport.waitsFor(id)) return false;
     this.#lastUsed = this.#clock.now();
     return true;
   }
 
   /** Has a call wait for its answer. False: its id does so already. (1) */
   beginPlain(call: PlainCall): boolean {
-    if (this.#transport.waiting.has(call.id)) return false;
-    this.#transport.waiting.set(call.id, call);
+    if (this.#transport.waitsFor(call.id)) return false;
+    this.#transport.plain.push(call);
     return true;
   }
 
   /** To be called once it has been answered, or cancelled. */
-  endPlain(id: RpcId): void {
-    this.#transport.waiting.delete(id);
+  endPlain(call: PlainCall): void {
+    const { plain } = this.#transport;
+    const at = plain.indexOf(call);
+    if (at !== -1) plain.splice(at, 1);
     this.#lastUsed = this.#clock.now();
   }
 
@@ -115,8 +117,7 @@ export class Session {
 
   /** Aborts its calls and ends its streams. */
   close(): Promise<void> {
-    for (const request of this.#transport.waiting.values())
-      if ("cancel" in request) request.cancel(new CancelledError());
+    for (const call of [...this.#transport.plain]) call.cancel(new CancelledError());
     return this.#server.close();
   }
 }
@@ -125,14 +126,24 @@ export class Session {
 const requestCancelled = -32_800;
 
 class SessionTransport extends WebStandardStreamableHTTPServerTransport {
-  /** Requests without an answer; of the SDK's, whether one came alone: no other answer needs its stream. */
-  readonly waiting = new Map<RequestId, { readonly alone: boolean } | PlainCall>();
+  /** Requests of the SDK's without an answer; whether one came alone: no other answer needs its stream. */
+  readonly waiting = new Map<RequestId, { readonly alone: boolean }>();
+  /** Calls that the SDK does not know of. An array, as a Map that calls come to and go from keeps them (core/deadlines.ts). */
+  readonly plain: PlainCall[] = [];
+
+  get isWaiting(): boolean {
+    return this.waiting.size > 0 || this.plain.length > 0;
+  }
+
+  waitsFor(id: RequestId): boolean {
+    return this.waiting.has(id) || this.plain.some((call) => call.id === id);
+  }
 
   async serve(request: Request, options: SessionRequest): Promise<Response> {
     const body = options.parsedBody;
     const messages = Array.isArray(body) ? (body as unknown[]) : [body];
     const ids = messages.map(requestIdOf).filter((id) => id !== null);
-    const taken = ids.find((id, index) => this.waiting.has(id) || ids.indexOf(id) < index); // (1)
+    const taken = ids.find((id, index) => this.waitsFor(id) || ids.indexOf(id) < index); // (1)
     if (taken !== undefined) {
       const problem = `the id ${JSON.stringify(taken)} belongs to a request that still waits for its answer`;
       return rpcError(400, -32600, `Invalid Request: ${problem}`, taken);
@@ -161,12 +172,10 @@ class SessionTransport extends WebStandardStreamableHTTPServerTransport {
   async #endCancelled(message: unknown): Promise<void> {
     if (!isObject(message) || message["method"] !== "notifications/cancelled") return;
     const id = isObject(message["params"]) ? idOf({ id: message["params"]["requestId"] }) : null;
+    const plain = this.plain.find((call) => call.id === id);
+    plain?.cancel(new CancelledError());
     const request = id === null ? undefined : this.waiting.get(id);
     if (id === null || request === undefined) return;
-    if ("cancel" in request) {
-      request.cancel(new CancelledError());
-      return;
-    }
     if (request.alone) this.closeSSEStream(id);
     const error = { code: requestCancelled, message: "Request cancelled" };
     // It fails where the request came in the same moment and has not begun: such a one is not cancelled.

@@ -51,6 +51,8 @@ export type BreakerEvent =
   | { readonly kind: "admit" }
   /** How an attempt ended that was admitted in `epoch`. */
   | { readonly kind: "success" | "failure" | "release"; readonly epoch: number }
+  /** The target is said to be back: an open breaker waits no longer. */
+  | { readonly kind: "recover" }
   | { readonly kind: "reset" };
 
 const closed = (epoch: number, failures: number): BreakerState =>
@@ -79,6 +81,7 @@ export function transition(
 ): BreakerState | undefined {
   const state = elapse(before, now);
   if (event.kind === "reset") return closed(state.epoch + 1, 0);
+  if (event.kind === "recover") return state.kind === "open" ? halfOpen(state.epoch + 1, 0, 0) : undefined;
   if (event.kind !== "admit" && event.epoch !== state.epoch) return undefined; // (2)
   const opened = (): BreakerState => open(state.epoch + 1, now + options.resetSeconds * 1000);
   switch (state.kind) {

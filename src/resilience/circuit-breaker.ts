@@ -31,6 +31,8 @@ export interface Permit {
   release(): void;
 }
 
+const admission: BreakerEvent = { kind: "admit" };
+
 /** One breaker for one target. */
 export class CircuitBreaker {
   readonly #name: string;
@@ -53,6 +55,11 @@ export class CircuitBreaker {
     return elapse(this.#state, this.#clock.now());
   }
 
+  /** Whether `admit` would give leave now. */
+  get admits(): boolean {
+    return transition(this.#state, admission, this.#clock.now(), this.#options) !== undefined;
+  }
+
   /**
    * Leave to try the target once.
    *
@@ -60,7 +67,7 @@ export class CircuitBreaker {
    *   are `target`, `retry_after_seconds` and `circuit_state`
    */
   admit(): Permit {
-    if (!this.#apply({ kind: "admit" })) throw this.#refusal();
+    if (!this.#apply(admission)) throw this.#refusal();
     const { epoch } = this.#state;
     let settled = false;
     const settle = (kind: "success" | "failure" | "release"): void => {
@@ -73,6 +80,11 @@ export class CircuitBreaker {
       failure: () => settle("failure"),
       release: () => settle("release"),
     };
+  }
+
+  /** Ends the wait of an open breaker, for who has heard that the target is back; trials decide. Else without effect. */
+  halfOpen(): void {
+    this.#apply({ kind: "recover" });
   }
 
   /** Closes the breaker; attempts still running count for nothing. */
@@ -116,6 +128,8 @@ export interface CircuitBreaking {
   withCircuit<T>(name: string, work: () => Promise<T>): Promise<T>;
   /** Undefined where no breaker has this name. */
   circuitState(name: string): BreakerState | undefined;
+  /** False where a call of the target would be rejected at once: its breaker is open, or all its trials are in use. */
+  circuitAdmits(name: string): boolean;
   /** A copy, by name. */
   circuitStates(): ReadonlyMap<string, BreakerState>;
   /** Closes the breaker. True if it existed. */
@@ -168,6 +182,10 @@ export function withCircuitBreaker<B extends Constructor>(
 
     circuitState(name: string): BreakerState | undefined {
       return this.#breakers.get(name)?.state;
+    }
+
+    circuitAdmits(name: string): boolean {
+      return this.#breakers.get(name)?.admits ?? true;
     }
 
     circuitStates(): ReadonlyMap<string, BreakerState> {

@@ -33,8 +33,13 @@ export interface ContentBlock {
 export interface ToolResult {
   readonly content: readonly ContentBlock[];
   readonly structuredContent?: JsonValue;
+  /**
+   * The JSON text that `structuredContent` was parsed from, where it is known: the same JSON, so that it need not be
+   * written again. It is a service's own: it may hold line breaks between its tokens.
+   */
   readonly structuredText?: string;
   readonly isError: boolean;
+  /** What a client is told about the call beside its result, under names of the protocol's form. */
   readonly meta?: Readonly<Record<string, JsonValue>>;
   /** Set when the answer is the runtime's own (unknown tool, bad arguments, deadline, open breaker, unreachable), not the tool's. */
   readonly failure?: OnexError;
@@ -49,7 +54,8 @@ export interface ToolExecutor {
 
 /** Executes the tools of one kind. */
 export interface Backend {
-  call(tool: Tool, call: ToolCall, signal: CallSignal): Promise<ToolResult>;
+  /** @param deadline when the signal aborts at the latest, in milliseconds of the runtime's monotonic clock */
+  call(tool: Tool, call: ToolCall, signal: CallSignal, deadline: number): Promise<ToolResult>;
   /** Ends running work now and frees what is held. Whoever wants to drain waits for its calls first. */
   destroy(reason: Error): Promise<void>;
 }
@@ -61,7 +67,13 @@ export const textResult = (text: string, isError = false): ToolResult => ({
 
 /** The runtime's own answer to a call: an `isError` result whose text is safe to show. */
 export function failureResult(failure: OnexError, text: string = failure.message): ToolResult {
-  return { content: [{ type: "text", text }], isError: true, failure };
+  const seconds = failure.facts.retry_after_seconds;
+  return {
+    content: [{ type: "text", text }],
+    isError: true,
+    failure,
+    ...(seconds !== undefined && { meta: { "onex-runtime/retry-after-seconds": seconds } }),
+  };
 }
 
 /** The same for anything thrown. What a foreign error says may hold internals: the client reads the table's text. */

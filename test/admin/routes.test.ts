@@ -1,6 +1,8 @@
 import { createHash } from "node:crypto";
 import { expect, describe, test, vi } from "vitest";
+import type { BreakerReading } from "../../src/admin/breakers.ts";
 import { gatewayRoutes, hostRoutes, type GatewayReads, type HostReads } from "../../src/admin/routes.ts";
+import { Metrics } from "../../src/core/metrics.ts";
 import { silentLogger } from "../../src/core/log.ts";
 import { createAuthenticator, type ApiKey } from "../../src/http/auth.ts";
 import { createGuard } from "../../src/http/guard.ts";
@@ -40,6 +42,8 @@ const tool = (name: string, more: Partial<Tool> = {}): Tool => ({
 });
 
 interface GatewayState {
+  readonly breakers: Map<string, BreakerReading>;
+  readonly resets: string[];
   readonly catalog: Catalog;
   initialized: boolean;
   draining: boolean;
@@ -52,6 +56,8 @@ async function gateway(
 ): Promise<{ server: HttpServer; state: GatewayState }> {
   const state: GatewayState = {
     catalog: new Catalog(),
+    breakers: new Map(),
+    resets: [],
     initialized: true,
     draining: false,
     available: true,
@@ -70,6 +76,10 @@ async function gateway(
     definition: ({ name, description, inputSchema }) => ({ name, description, inputSchema }),
     available: () => state.available,
     explain: (name) => state.catalog.explain(name),
+    metrics: new Metrics(),
+    breakers: () => state.breakers,
+    resetBreaker: (name, by) => state.breakers.has(name) && state.resets.push(`${name} by ${by.name}`) > 0,
+    now: () => 1000,
     readinessProof: (nonce) => readinessProof("secret of this start", nonce),
   };
   return { server: await serve({ fetch: gatewayRoutes(reads, parts(apiKeys)).fetch }), state };
@@ -260,6 +270,79 @@ describe("the gateway's routes", () => {
       const answer = await fetch(server.url + path, { headers: { origin: "https://evil.example" } });
       expect([path, answer.status]).toEqual([path, 403]);
     }
+  });
+});
+
+describe("the circuit breakers' routes", () => {
+  const breakers = "/mcp/circuit-breakers";
+  const origin = "http://[::1]:9000";
+  const resetOf = (name: string): string => `${breakers}/${encodeURIComponent(name)}/reset`;
+
+  test("list every breaker by name, with what belongs to its state", async () => {
+    const { server, state } = await gateway();
+    state.breakers.set("http://c:1", { kind: "half-open", trials: 1, successes: 0 });
+    state.breakers.set("http://b:1", { kind: "open", until: 31_500 });
+    state.breakers.set("http://a:1", { kind: "closed", failures: 2 });
+    const answer = await fetch(server.url + breakers);
+    expect([answer.status, answer.headers.get("cache-control"), await answer.json()]).toEqual([
+      200,
+      "no-store",
+      {
+        breakers: [
+          { name: "http://a:1", state: "closed", failures: 2 },
+          { name: "http://b:1", state: "open", retry_after_seconds: 31 },
+          { name: "http://c:1", state: "half-open", trials: 1, successes: 0 },
+        ],
+      },
+    ]);
+  });
+
+  test("reset the breaker that the encoded name names, and answer with its new state", async () => {
+    const { server, state } = await gateway(keys);
+    state.breakers.set(origin, { kind: "open", until: 9000 });
+    const answer = await fetch(server.url + resetOf(origin), { method: "POST", ...asAdmin });
+    expect([answer.status, await answer.json()]).toEqual([
+      200,
+      { name: origin, state: "closed", failures: 0 },
+    ]);
+    expect(state.resets).toEqual([`${origin} by ops`]);
+  });
+
+  test.each(["http://unknown:1", "%", "..", "a/b", "%25"])("know no breaker %j", async (name) => {
+    const { server, state } = await gateway();
+    state.breakers.set(origin, { kind: "closed", failures: 0 });
+    const answer = await fetch(server.url + resetOf(name), { method: "POST" });
+    expect(answer.headers.get("content-type")).toBe("application/problem+json");
+    expect(answer.status).toBe(404);
+    expect(state.resets).toEqual([]);
+  });
+
+  test("are for admins: names are addresses", async () => {
+    const { server, state } = await gateway(keys);
+    state.breakers.set(origin, { kind: "closed", failures: 0 });
+    for (const [caller, status] of [
+      [{}, 401],
+      [asUser, 403],
+      [asAdmin, 200],
+    ] as const) {
+      expect((await fetch(server.url + breakers, caller)).status).toBe(status);
+      const reset = await fetch(server.url + resetOf(origin), { method: "POST", ...caller });
+      expect(reset.status).toBe(status);
+    }
+    expect(state.resets).toHaveLength(1);
+  });
+
+  test("take no other method, and no page of another origin", async () => {
+    const { server, state } = await gateway();
+    state.breakers.set(origin, { kind: "closed", failures: 0 });
+    for (const method of ["GET", "PUT", "DELETE", "PATCH"]) {
+      const answer = await fetch(server.url + resetOf(origin), { method });
+      expect([method, answer.status, answer.headers.get("allow")]).toEqual([method, 405, "POST"]);
+    }
+    expect((await fetch(server.url + breakers, { method: "POST" })).headers.get("allow")).toBe("GET, HEAD");
+    const foreign = { method: "POST", headers: { origin: "https://evil.example" } };
+    expect((await fetch(server.url + resetOf(origin), foreign)).status).toBe(403);
+    expect(state.resets).toEqual([]);
   });
 });
 

@@ -335,6 +335,13 @@ describe("execution", () => {
     ["an operation without a verb", { kind: "bus", topic: "a", operation: "go" }, "expected <type>.<verb>"],
     ["a relative endpoint", { kind: "onex", endpoint: "/x" }, "absolute http or https URL"],
     ["another scheme", { kind: "rest", url: "file:///etc/passwd" }, "absolute http or https URL"],
+    ["an endpoint with port 0", { kind: "onex", endpoint: "http://127.0.0.1:0" }, "endpoint: has port 0"],
+    [
+      "one of several with port 0",
+      { kind: "onex", endpoints: ["http://a:1", "http://a:00/x"] },
+      "has port 0",
+    ],
+    ["a URL with port 0", { kind: "rest", url: "https://a:0/{city}" }, "url: has port 0"],
     ["an endpoint with a query", { kind: "onex", endpoint: "http://a/?x=1" }, "neither query nor fragment"],
     ["a path that names a host", { kind: "onex", endpoint: "http://a", path: "//evil/x" }, "expected a path"],
     ["a placeholder as host", { kind: "rest", url: "http://{host}/x" }, "not in the server's name"],

@@ -170,6 +170,7 @@ it("without the sample service its tools are errors that say so, and the others 
   const serving = await serve({ SAMPLE_SERVICE_ADDRESS: `127.0.0.1:${port}` });
   const alone = await sdk1(target(serving));
   expect(await alone.call("get_order", { order_id: "A-1001" })).toEqual({
+    _meta: { "onex-runtime/attempts": 4 },
     isError: true,
     content: text('The service behind "get_order" could not be reached.'),
   });

@@ -76,6 +76,13 @@ describe.each(Object.keys(errorTable) as ErrorName[])("%s", (name) => {
     expect(Object.hasOwn(samples[name](), "cause")).toBe(false);
   });
 
+  it("takes further facts on its way", () => {
+    const error = samples[name]({ facts: { operation: "ping", attempts: 1, timeout_seconds: 1 } });
+    error.note({ attempts: 2 });
+    expect(error.facts).toMatchObject({ operation: "ping", attempts: 2 });
+    expect(Object.isFrozen(error.facts)).toBe(true);
+  });
+
   it("describes itself with its code in front of its message", () => {
     const error = samples[name]();
     expect(error.message).toContain("text");

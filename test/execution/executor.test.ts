@@ -17,6 +17,7 @@ import {
   functionTool,
   json,
   never,
+  once,
   service,
   snapshotOf,
   textOf,
@@ -387,7 +388,7 @@ test("failures of services and of the runtime are logged with their facts, calle
   const { log, lines } = collectingLog();
   const executor = executorOf(
     [toolOf({ kind: "rest", method: "GET", url: "http://127.0.0.1:1/x" }, { name: "dead" })],
-    { log },
+    { log, retry: once },
   );
   await executor.call(callOf({}, { name: "dead" }), never);
   await executor.call(callOf({}, { name: "unknown" }), never);

@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { onTestFinished } from "vitest";
 import { Executor, type ExecutorOptions } from "../../src/execution/executor.ts";
+import type { RetryOptions } from "../../src/resilience/retry.ts";
 import type { ToolCall, ToolResult } from "../../src/tools/call.ts";
 import type { Snapshot } from "../../src/tools/snapshot.ts";
 import type {
@@ -72,10 +73,15 @@ export const snapshotOf = (...tools: readonly Tool[]): Snapshot => ({
 
 export const never = new AbortController().signal;
 
-/** An executor that serves these tools and is destroyed when the test is over. */
+/** Retries as they are, but for their waits. */
+export const quickly: RetryOptions = { firstMs: 1, maxMs: 5, floorMs: 0 };
+/** One attempt at each call. */
+export const once: RetryOptions = { retries: 0 };
+
+/** An executor that serves these tools, retries quickly and is destroyed when the test is over. */
 export function executorOf(tools: readonly Tool[], options: Partial<ExecutorOptions> = {}): Executor {
   const snapshot = snapshotOf(...tools);
-  const executor = new Executor({ snapshot: () => snapshot, timeoutSeconds: 20, ...options });
+  const executor = new Executor({ snapshot: () => snapshot, timeoutSeconds: 20, retry: quickly, ...options });
   onTestFinished(() => executor.destroy(new Error("the test is over")));
   return executor;
 }

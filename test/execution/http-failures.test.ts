@@ -95,12 +95,13 @@ describe("cancellation", () => {
     expect(executor.circuits.circuitState(origin)).toMatchObject({ kind: "closed", failures: 0 });
   });
 
-  test("of a call that still waits for a connection sends nothing", async () => {
+  test("of a call that still waits for its turn sends nothing", async () => {
     const release = Promise.withResolvers<undefined>();
     const { origin, requests } = await service((_request, response) => {
       void release.promise.then(() => json(response, 1));
     });
-    const executor = executorOf([onex(origin)]);
+    const limits = { toolConcurrency: 64, instanceConcurrency: 65 };
+    const executor = executorOf([onex(origin)], { limits });
     const running = Array.from({ length: 64 }, () => executor.call(callOf(), never));
     await vi.waitFor(() => expect(requests).toHaveLength(64));
     const client = new AbortController();
@@ -263,30 +264,6 @@ describe("connections", () => {
     for (let call = 0; call < 20; call++) await executor.call(callOf(), never);
     // undici gives a socket one turn of the event loop to rest; a call at that moment gets a second one.
     expect(connections()).toBeLessThanOrEqual(2);
-  });
-
-  test("are at most 64 per origin; a slow service holds nothing of another", async () => {
-    const release = Promise.withResolvers<undefined>();
-    const slow = await service((_request, response) => {
-      void release.promise.then(() => json(response, 1));
-    });
-    const quick = await service((_request, response) => json(response, 2));
-    const executor = executorOf([
-      onex(slow.origin, "/run", { name: "slow" }),
-      onex(quick.origin, "/run", { name: "quick" }),
-    ]);
-    const waiting = Array.from({ length: 1024 }, () => executor.call(callOf({}, { name: "slow" }), never));
-    await vi.waitFor(() => expect(slow.requests).toHaveLength(64));
-    const tooMany = await executor.call(callOf({}, { name: "slow" }), never);
-    expect(tooMany.failure).toMatchObject({ name: "InfraUnavailableError", retryable: true });
-    expect(textOf(tooMany)).toBe('Too many calls wait for the service behind "slow".');
-    expect(textOf(await executor.call(callOf({}, { name: "quick" }), never))).toBe("2");
-    expect(slow.connections()).toBe(64);
-    release.resolve(undefined);
-    const results = await Promise.all(waiting);
-    expect(results.every(({ isError }) => !isError)).toBe(true);
-    expect(slow.connections()).toBe(64);
-    expect((await executor.call(callOf({}, { name: "slow" }), never)).isError).toBe(false);
   });
 });
 

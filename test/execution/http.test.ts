@@ -22,13 +22,18 @@ describe("kind onex", () => {
     expect(result).toEqual({
       content: [{ type: "text", text: '{"ok":1}' }],
       structuredContent: { ok: 1 },
+      structuredText: '{"ok":1}',
       isError: false,
     });
     const [request] = requests;
     expect(request).toMatchObject({
       method: "POST",
       url: "/base/run",
-      headers: { "content-type": "application/json", "x-correlation-id": "corr-1" },
+      headers: {
+        "content-type": "application/json",
+        accept: "application/json, text/*;q=0.9, */*;q=0.8",
+        "x-correlation-id": "corr-1",
+      },
     });
     expect(request!.headers).not.toHaveProperty("accept-encoding");
     expect(JSON.parse(request!.body)).toEqual({
@@ -124,11 +129,6 @@ describe("answers", () => {
   });
 
   test.each<[string, Reply, string]>([
-    [
-      "another type",
-      (_request, response) => response.writeHead(200, { "content-type": "image/png" }).end("x"),
-      "its type is image/png, not JSON or text",
-    ],
     [
       "invalid JSON",
       (_request, response) => response.writeHead(200, { "content-type": "application/json" }).end("{"),

@@ -40,8 +40,8 @@ describe("instances under load", () => {
     return failures;
   }
 
-  /** Trials come soon: an instance that is back is used again within the test. */
-  const breaker = { resetSeconds: 0.05 };
+  /** Trials come soon: an instance that is back is used again within the test. Every caller finds a place. */
+  const options = { breaker: { resetSeconds: 0.05 }, limits: { toolQueue: 2000 } };
 
   const cutOff = (executor: Executor, origin: string) =>
     vi.waitFor(() => expect(executor.circuits.circuitState(origin)?.kind).toMatch(/open/), {
@@ -60,7 +60,7 @@ describe("instances under load", () => {
   test("instances that are taken out, drained, killed, put back and revived fail no call, also of a tool that must not be repeated", async () => {
     const instances = await Promise.all(Array.from({ length: 4 }, instance));
     const origins = instances.map(({ origin }) => origin);
-    const { executor, show } = showing(served(origins), { breaker });
+    const { executor, show } = showing(served(origins), options);
     const failures = await failuresDuring(executor, async () => {
       for (let round = 0; round < 6; round++) {
         await allClosed(executor);
@@ -84,7 +84,7 @@ describe("instances under load", () => {
       instances.map(({ origin }) => origin),
       { annotations: { idempotent: true } },
     );
-    const { executor } = showing(tool, { breaker });
+    const { executor } = showing(tool, options);
     const failures = await failuresDuring(executor, async () => {
       for (let round = 0; round < 6; round++) {
         await allClosed(executor);

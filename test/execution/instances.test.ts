@@ -18,6 +18,7 @@ import {
   deadOrigin,
   endpoint,
   executorOf,
+  functionTool,
   json,
   never,
   rest,
@@ -137,8 +138,8 @@ describe("an instance that cannot be reached", () => {
     expect(executor.circuits.circuitState(origin)).toMatchObject({ kind: "closed", failures: 0 });
   });
 
-  test("is tried once in a call, and a call to none that answers is over with the last reason", async () => {
-    const origins = await Promise.all([deadOrigin(), deadOrigin(), deadOrigin()]);
+  test("is tried once before one is tried again, and a call to none that answers is over with the last reason", async () => {
+    const origins = await Promise.all([deadOrigin(), deadOrigin(), deadOrigin(), deadOrigin()]);
     const { executor } = showing(served(origins));
     const result = await ask(executor);
     expect(result.failure).toBeInstanceOf(InfraConnectionError);
@@ -238,17 +239,6 @@ describe("a connection that is lost after the request was sent", () => {
     expect(result.isError).toBe(fails);
     expect([bad.requests.length, good.requests.length]).toEqual([1, fails ? 0 : 1]);
   });
-
-  test("and a 5xx are two things: an answer is never asked for again here", async () => {
-    const [bad, good] = await Promise.all([
-      service((_request, response) => json(response, {}, 503)),
-      service(echo),
-    ]);
-    const tool = served([bad.origin, good.origin], { annotations: { readOnly: true } });
-    const { executor } = showing(tool, { random: () => 0 });
-    expect(textOf(await ask(executor))).toContain("failed (503");
-    expect(good.requests).toHaveLength(0);
-  });
 });
 
 describe("instances that come and go", () => {
@@ -321,8 +311,9 @@ describe("instances that come and go", () => {
 
 describe("what is worked out once", () => {
   test("a plan outlives a change of the other instances, and goes with its own", () => {
-    const routes = new Routes();
-    const plans = (tool: Tool) => routes.of(tool).items.map(({ plan }) => plan);
+    const routes = new Routes({ now: () => 0 });
+    const plans = (tool: Tool) =>
+      routes.of(tool, () => snapshotOf(tool))?.targets.map(({ plan }) => plan) ?? [];
     const first = plans(served(["http://a", "http://b"]));
     const second = plans(served(["http://b", "http://c"]));
     expect(second[0]).toBe(first[1]);
@@ -331,11 +322,13 @@ describe("what is worked out once", () => {
   });
 
   test("is given up with the tool", () => {
-    const routes = new Routes();
-    routes.of(served(["http://a"], { name: "a" }));
-    routes.of(served(["http://b"], { name: "b" }));
+    const routes = new Routes({ now: () => 0 });
+    for (const tool of [served(["http://a"], { name: "a" }), served(["http://b"], { name: "b" })])
+      routes.of(tool, () => snapshotOf(tool));
     routes.retain(snapshotOf(served(["http://c"], { name: "b" })));
     expect(routes.size).toBe(1);
+    routes.retain(snapshotOf(functionTool(() => 1, { name: "b" })));
+    expect(routes.size).toBe(0);
   });
 
   test("one bad address does not keep the others from being called", async () => {

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { maxResultBytes, toResult } from "../../src/execution/result.ts";
+import { jsonPart, jsonResult, maxResultBytes, toResult } from "../../src/execution/result.ts";
+import type { JsonValue } from "../../src/core/json.ts";
 import { content, type ContentBlock } from "../../src/tools/call.ts";
 import { textOf } from "./helpers.ts";
 
@@ -40,6 +41,40 @@ describe("a returned value becomes a result", () => {
     expect(toResult("hi", { structured: true })).toMatchObject({ structuredContent: "hi" });
     expect(toResult(null, { structured: true })).toMatchObject({ structuredContent: null });
     expect(toResult(undefined, { structured: true })).not.toHaveProperty("structuredContent");
+  });
+});
+
+describe("JSON that came as text", () => {
+  test("is the text block and the structured content as it came, not written again", () => {
+    const text = '{ "a" : 1.0 }';
+    expect(jsonResult({ a: 1 }, text, false)).toEqual({
+      content: [{ type: "text", text }],
+      structuredContent: { a: 1 },
+      structuredText: text,
+      isError: false,
+    });
+  });
+
+  test("a string is plain text and null is empty, unless there is an output schema", () => {
+    expect(jsonResult("hi", '"hi"', false)).toEqual({
+      content: [{ type: "text", text: "hi" }],
+      isError: false,
+    });
+    expect(jsonResult("hi", '"hi"', true)).toMatchObject({ structuredContent: "hi", structuredText: '"hi"' });
+    expect(jsonResult(null, "null", false)).toEqual({ content: [], isError: false });
+    expect(jsonResult(null, "null", true)).toMatchObject({ structuredContent: null, structuredText: "null" });
+  });
+
+  test("a part of it is written anew, within the limit", () => {
+    expect(jsonPart([1], '{ "a": [ 1 ] }', false)).toMatchObject({
+      content: [{ type: "text", text: "[1]" }],
+      structuredContent: [1],
+      structuredText: "[1]",
+    });
+    const numbers = Array.from({ length: 1_000_000 }, () => 1e20);
+    expect(textOf(jsonPart(numbers, `[${"1e20,".repeat(999_999)}1e20]`, false))).toContain("the limit is");
+    const deep = `${"[".repeat(2000)}${"]".repeat(2000)}`;
+    expect(textOf(jsonPart(1, deep, false))).toContain("nested more than 1000 levels deep");
   });
 });
 
@@ -128,14 +163,14 @@ describe("what cannot be a result is the tool's fault, with the reason", () => {
     for (let level = 0; level < 100_000; level++) local = [local];
     expect(fault(local)).toContain("nested more than 1000 levels deep");
     const json = "[".repeat(100_000) + "]".repeat(100_000);
-    const received = toResult(JSON.parse(json), { json });
+    const received = jsonResult(JSON.parse(json) as JsonValue, json, false);
     expect(received.isError).toBe(true);
     expect(textOf(received)).toContain("nested more than 1000 levels deep");
     const wide = JSON.stringify({
       text: '\\"[[[{'.repeat(2000),
       list: Array.from({ length: 3000 }, () => [{}]),
     });
-    expect(toResult(JSON.parse(wide), { json: wide })).toMatchObject({ isError: false });
+    expect(jsonResult(JSON.parse(wide) as JsonValue, wide, false)).toMatchObject({ isError: false });
   });
 });
 

@@ -79,7 +79,7 @@ describe("required configuration", () => {
 });
 
 describe("kafka_enabled", () => {
-  const kafka: EventBus = new Proxy({} as EventBus, {
+  const kafka: EventBus = new Proxy({ follow: undefined } as unknown as EventBus, {
     get: (_target, name) => {
       if (name === "health") return () => ({ healthy: true, type: "kafka" });
       throw new Error(`the bus was used: ${String(name)}`);

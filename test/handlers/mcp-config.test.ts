@@ -65,6 +65,7 @@ test("the defaults", () => {
     maxSessions: 1000,
     pageSize: 100,
     timeoutSeconds: 30,
+    limits: { toolConcurrency: 128, toolQueue: 512, instanceConcurrency: 256, instanceQueue: 256 },
     maxTools: 100,
     requiredTags: [],
     excludedTags: ["internal", "deprecated", "unsafe"],
@@ -85,6 +86,14 @@ test.each([
   ["port", 65_536, "at most 65535"],
   ["timeout_seconds", 0.5, "at least 1"],
   ["timeout_seconds", 301, "at most 300"],
+  ["tool_concurrency", 0, "at least 1"],
+  ["tool_concurrency", 10_001, "at most 10000"],
+  ["tool_queue", -1, "at least 0"],
+  ["tool_queue", 100_001, "at most 100000"],
+  ["instance_concurrency", 1, "at least 2"],
+  ["instance_concurrency", 10_001, "at most 10000"],
+  ["instance_queue", -1, "at least 0"],
+  ["instance_queue", 100_001, "at most 100000"],
   ["max_tools", 0, "at least 1"],
   ["max_tools", 100_001, "at most 100000"],
   ["page_size", 1001, "at most 1000"],
@@ -105,6 +114,16 @@ test.each([
   expect(message).toContain(
     `expected ${expected}, got ${JSON.stringify(Array.isArray(value) ? value[0] : value)}`,
   );
+});
+
+test.each([
+  [{ tool_concurrency: 256 }, 256, 256],
+  [{ instance_concurrency: 128 }, 128, 128],
+  [{ tool_concurrency: 20, instance_concurrency: 10 }, 20, 10],
+])("%j would let one tool use up an instance: an error that says so", (keys, tool, instance) => {
+  expect(messagesOf({ ...required, ...keys })).toEqual([
+    `Config key 'tool_concurrency' is ${tool}, and must be below instance_concurrency (${instance}), or one slow tool could use up an instance that other tools share.`,
+  ]);
 });
 
 test("an unknown key is refused and the nearest known one named", () => {
@@ -145,9 +164,49 @@ describe("what is followed outside the process", () => {
     });
   });
 
-  test.each(["state_dir", "consul_token", "consul_datacenter", "consul_ca"])("an empty %s is none", (key) => {
+  test.each(["one\ntwo", "one\n", "one two", "\u00fcml"])(
+    "a consul_token of %j is refused, and not shown",
+    (token) => {
+      const [message, ...others] = messagesOf({ ...live, consul_token: token });
+      expect(others).toEqual([]);
+      expect(message).toMatch(/consul_token.*a token without line breaks and spaces/);
+      expect(message).not.toContain(token);
+    },
+  );
+
+  test.each([
+    "state_dir",
+    "consul_token",
+    "consul_datacenter",
+    "consul_ca",
+    "service_ca",
+    "service_cert",
+    "service_key",
+  ])("an empty %s is none", (key) => {
     expect(messagesOf({ ...live, [key]: "" })).toEqual([]);
     expect(parseMcpConfig({ ...live, [key]: "" })).toEqual(parseMcpConfig(live));
+  });
+});
+
+describe("TLS of services", () => {
+  test("is what its keys name; none leaves Node's own", () => {
+    expect(parseMcpConfig(required)).not.toHaveProperty("serviceTls");
+    const files = { service_ca: "ca.pem", service_cert: "a.pem", service_key: "a.key" };
+    expect(parseMcpConfig({ ...required, ...files }).serviceTls).toEqual({
+      ca: "ca.pem",
+      cert: "a.pem",
+      key: "a.key",
+    });
+    expect(parseMcpConfig({ ...required, service_ca: "ca.pem" }).serviceTls).toEqual({ ca: "ca.pem" });
+  });
+
+  test.each([
+    ["service_cert", "service_key"],
+    ["service_key", "service_cert"],
+  ])("%s without %s is refused", (given, missing) => {
+    expect(messagesOf({ ...required, [given]: "file.pem" })).toEqual([
+      `Config key '${given}' needs '${missing}' as well: a client certificate is a pair. Set both, or neither.`,
+    ]);
   });
 });
 

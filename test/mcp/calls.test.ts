@@ -44,6 +44,38 @@ describe("calls", () => {
     }
   });
 
+  it("a long call of a service gives signs of life, where the client asked for progress", async () => {
+    vi.useFakeTimers({ toFake: ["setInterval", "clearInterval"] });
+    onTestFinished(() => void vi.useRealTimers());
+    const release: (() => void)[] = [];
+    const slow: CallTool = () => new Promise((resolve) => release.push(() => resolve(textResult("done"))));
+    const execution = { kind: "rest", method: "GET", url: "http://127.0.0.1:9" } as const;
+    const front = makeFront(catalogOf(makeTool("a", { execution, timeoutSeconds: 12 })), { call: slow });
+    const answers = inBothEras(front, { _meta: { progressToken: "p" } });
+    for (let era = 0; era < 2; era++) {
+      await expect.poll(() => release.length).toBe(era + 1);
+      vi.advanceTimersByTime(15_500);
+      release[era]?.();
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    for (const answer of await answers) {
+      expect(answer.match(/"progress":.*?\}/g)).toEqual([
+        '"progress":5,"total":12,"message":"waiting for a (5 s)"}',
+        '"progress":10,"total":12,"message":"waiting for a (10 s)"}',
+        '"progress":15,"message":"waiting for a (15 s)"}',
+      ]);
+    }
+    vi.advanceTimersByTime(60_000);
+    const quiet = inBothEras(front, {});
+    for (let era = 2; era < 4; era++) {
+      await expect.poll(() => release.length).toBe(era + 1);
+      vi.advanceTimersByTime(10_000);
+      release[era]?.();
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    for (const answer of await quiet) expect(answer).not.toContain("progress");
+  });
+
   it("a request of 2026-07-28 gets log messages only where it names a level, from that level on", async () => {
     const tool: CallTool = async ({ onLog }) => {
       onLog?.("info", "quiet");

@@ -133,9 +133,17 @@ const spoilers: readonly ((draft: Draft, dice: number) => void)[] = [
   (draft, dice) => set(draft, "host", ["evil.example", "localhost", "127.0.0.1:1", ""][dice % 4] ?? ""),
   (draft) => set(draft, "x-api-key", "wrong"),
   (draft, dice) => {
+    const twice = [
+      ["host", "evil.example"],
+      ["content-type", "text/plain"],
+      ["accept", "text/html"],
+    ] as const;
+    const [name, value] = twice[dice % twice.length] ?? ["host", ""];
+    if (name === "host") draft.headers.push(["host", "127.0.0.1"]);
+    draft.headers.push([name, value]);
+  },
+  (draft, dice) => {
     draft.method = (["GET", "PUT", "DELETE"] as const)[dice % 3] ?? "GET";
-    // The session that all share is not to be ended, nor a stream to be waited for.
-    draft.headers = draft.headers.filter(([name]) => name !== "mcp-session-id");
   },
   (draft, dice) => void (draft.path = ["/mcp?x=1", "/mcp/", "/nothing", "/MCP"][dice % 4] ?? ""),
   (draft, dice) => {
@@ -183,6 +191,10 @@ const spoilers: readonly ((draft: Draft, dice: number) => void)[] = [
     const text = JSON.stringify(draft.message);
     draft.text = Buffer.from(text.replace('"arguments":{', '"arguments":{"__proto__":{"x":1},'));
   },
+  (draft) => {
+    const text = JSON.stringify(draft.message);
+    draft.text = Buffer.from(text.replace('"arguments":{', '"arguments":{"\\u005f_proto__":{"x":1},'));
+  },
   (draft, dice) => {
     const depth = [5, 12, 900, 20_000][dice % 4] ?? 5;
     const text = JSON.stringify(draft.message);
@@ -212,15 +224,18 @@ export const httpCases: fc.Arbitrary<HttpCase> = fc
       },
     ),
   })
-  .map(({ draft: { headers, message }, spoils }) => {
+  .map(({ draft: { headers: wished, message }, spoils }) => {
     const draft: Draft = {
       method: "POST",
       path: "/mcp",
-      headers: [...headers],
+      headers: [...wished],
       message: structuredClone(message),
     };
     for (const [which, dice] of spoils) spoilers[which]?.(draft, dice);
     const body =
       draft.method === "POST" ? (draft.text ?? Buffer.from(JSON.stringify(draft.message))) : Buffer.alloc(0);
-    return { method: draft.method, path: draft.path, headers: draft.headers, body };
+    // The session that all share is not to be ended, nor a stream to be waited for.
+    const headers =
+      draft.method === "POST" ? draft.headers : draft.headers.filter(([name]) => name !== "mcp-session-id");
+    return { method: draft.method, path: draft.path, headers, body };
   });

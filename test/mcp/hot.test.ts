@@ -3,6 +3,7 @@ import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { monotonicClock, type Clock } from "../../src/core/clock.ts";
 import { Gateway, type GatewayOptions } from "../../src/gateway.ts";
 import { listen } from "../../src/http/server.ts";
+import type { ToolExecutor } from "../../src/tools/call.ts";
 import { Catalog } from "../../src/tools/catalog.ts";
 import { service } from "../execution/helpers.ts";
 import { collectingLog } from "../support/log.ts";
@@ -28,7 +29,13 @@ const options = {
 } as unknown as GatewayOptions;
 
 /** A gateway with one tool, whose service answers when it is told to. */
-async function running(changes: { readonly clock?: Clock; readonly apiKey?: string } = {}) {
+interface Changes {
+  readonly clock?: Clock;
+  readonly apiKey?: string;
+  readonly executor?: ToolExecutor;
+}
+
+async function running(changes: Changes = {}) {
   const waiting: { readonly answer: (text: string) => void; readonly gone: Promise<void> }[] = [];
   const backend = await service((_request, response) => {
     const gone = new Promise<void>((resolve) => response.once("close", resolve));
@@ -47,7 +54,13 @@ async function running(changes: { readonly clock?: Clock; readonly apiKey?: stri
     changes.apiKey === undefined ? [] : [{ name: "one", role: "user", key: changes.apiKey } as const];
   const gateway = new Gateway(
     { ...options, apiKeys },
-    { registry, env: {}, log, clock: changes.clock ?? monotonicClock },
+    {
+      registry,
+      ...(changes.executor && { executor: changes.executor }),
+      env: {},
+      log,
+      clock: changes.clock ?? monotonicClock,
+    },
   );
   const surface = gateway.surface("token", { initialized: () => true, draining: () => false });
   const fetch = vi.fn(surface.fetch);
@@ -158,7 +171,7 @@ describe("a plain call", () => {
   });
 
   it("that takes long becomes a stream which is kept alive, in one line whatever the service wrote", async () => {
-    vi.useFakeTimers({ toFake: ["setInterval", "clearInterval"] });
+    vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "performance"] });
     onTestFinished(() => void vi.useRealTimers());
     let now = 0;
     const { post, started } = await running({ clock: { now: () => now } });
@@ -213,6 +226,28 @@ describe("a plain call", () => {
     (await started(1)).answer("{}");
     expect(await received).toMatch(/^HTTP\/1\.1 200 OK/);
     expect(fetch).toHaveBeenCalledOnce();
+  });
+
+  it("with two different keys is refused, also where Node would keep the first alone", async () => {
+    const { server } = await running({ apiKey: "right" });
+    const socket = connect(server.port, server.host);
+    onTestFinished(() => void socket.destroy());
+    const body = JSON.stringify(call(1, "tools/list"));
+    const keys = "authorization: Bearer right\r\nauthorization: Bearer wrong";
+    socket.write(
+      `POST /mcp HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n${keys}\r\ncontent-length: ${body.length}\r\n\r\n${body}`,
+    );
+    const received = new Promise<string>((resolve) =>
+      socket.once("data", (data) => resolve(data.toString())),
+    );
+    expect(await received).toMatch(/^HTTP\/1\.1 401 /);
+  });
+
+  it("of an executor that keeps no promise is an internal error", async () => {
+    const broken = { call: () => Promise.resolve(undefined as never) };
+    const { post } = await running({ executor: broken });
+    const answer = await post(slow(1));
+    expect(await answer.json()).toMatchObject({ id: 1, error: { code: -32603, message: "Internal error" } });
   });
 
   it("without a valid key is refused, and audited once", async () => {

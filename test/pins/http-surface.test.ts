@@ -15,6 +15,7 @@ const gatewayPaths = [
   "/mcp/health",
   "/mcp/call",
   "/mcp/circuit-breakers",
+  "/mcp/circuit-breakers/http%3A%2F%2F127.0.0.1%3A9/reset",
   "/sse",
   "/messages",
   "/metrics",

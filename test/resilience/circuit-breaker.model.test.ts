@@ -14,6 +14,7 @@ type Step =
   | { readonly do: "admit" }
   | { readonly do: "settle"; readonly which: number; readonly as: "success" | "failure" | "release" }
   | { readonly do: "wait"; readonly seconds: number }
+  | { readonly do: "recover" }
   | { readonly do: "reset" };
 
 /**
@@ -62,6 +63,10 @@ class Model {
     }
   }
 
+  recover(): void {
+    if (this.#mode === "open") this.#enter("half-open");
+  }
+
   reset(): void {
     this.#enter("closed");
   }
@@ -103,11 +108,13 @@ const wait: fc.Arbitrary<Step> = fc.record({
   do: fc.constant("wait"),
   seconds: fc.integer({ min: 1, max: 3 }),
 });
+const recover: fc.Arbitrary<Step> = fc.constant({ do: "recover" });
 const reset: fc.Arbitrary<Step> = fc.constant({ do: "reset" });
 const step = fc.oneof(
   { weight: 6, arbitrary: admit },
   { weight: 8, arbitrary: settle },
   { weight: 3, arbitrary: wait },
+  { weight: 1, arbitrary: recover },
   { weight: 1, arbitrary: reset },
 );
 
@@ -139,6 +146,9 @@ it("behaves as its model under any sequence of attempts, results in any order, w
           const which = next.which % permits.length;
           permits[which]![next.as]();
           model.settle(which, next.as, seconds());
+        } else if (next.do === "recover") {
+          breaker.halfOpen();
+          model.recover();
         } else if (next.do === "reset") {
           breaker.reset();
           model.reset();

@@ -118,6 +118,19 @@ describe("an open breaker", () => {
     expect(breaker.state).toEqual(before);
   });
 
+  it("waits no longer once its target is said to be back, and trials decide", () => {
+    const { breaker } = openBreaker();
+    breaker.halfOpen();
+    expect(breaker.state).toMatchObject({ kind: "half-open", trials: 0, successes: 0 });
+    const trials = [breaker.admit(), breaker.admit()];
+    // A second word of it changes nothing.
+    breaker.halfOpen();
+    expect(() => breaker.admit()).toThrow("half-open and all its trial calls are in use");
+    for (const trial of trials) trial.success();
+    breaker.halfOpen();
+    expect(breaker.state.kind).toBe("closed");
+  });
+
   it("is closed by reset", () => {
     const { breaker } = openBreaker();
     breaker.reset();

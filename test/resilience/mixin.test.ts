@@ -62,6 +62,22 @@ describe("a class with circuit breakers", () => {
     );
   });
 
+  it("says whether a call of a target would be admitted, and changes nothing by it", async () => {
+    const { client, clock } = guarded({ failureThreshold: 1, resetSeconds: 10, halfOpenRequests: 1 });
+    expect(client.circuitAdmits("a")).toBe(true);
+    expect(client.circuitStates().size).toBe(0);
+    await expect(client.withCircuit("a", refused)).rejects.toBeInstanceOf(InfraConnectionError);
+    expect(client.circuitAdmits("a")).toBe(false);
+    clock.advance(10);
+    expect([client.circuitAdmits("a"), client.circuitAdmits("a")]).toEqual([true, true]);
+    const { promise, resolve } = Promise.withResolvers<undefined>();
+    const trial = client.withCircuit("a", () => promise);
+    expect(client.circuitAdmits("a")).toBe(false);
+    resolve(undefined);
+    await trial;
+    expect(client.circuitAdmits("a")).toBe(true);
+  });
+
   it("hands the result and the very error of the work to the caller", async () => {
     const { client } = guarded();
     await expect(client.withCircuit("a", async () => "done")).resolves.toBe("done");

@@ -131,7 +131,7 @@ describeWithKafka("the tools of registration events", () => {
       expect(await audience.tool(tool)).toMatchObject({ title: "Now" });
     });
 
-    it("the ancestor's smaller payload is completed from Consul: address, path and contract", async () => {
+    it("an event that says no more than an id and its tags is completed from Consul: address, path and contract", async () => {
       const tool = unique("orders");
       const service = await testNode("orders");
       // Consul knows the instance, but not that it is a tool of this name.

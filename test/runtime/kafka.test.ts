@@ -284,7 +284,9 @@ describeWithKafka("the runtime host on Kafka", () => {
     const sent = Array.from({ length: 150 }, (_, index) => `c-${index}`);
     for (const [index, id] of sent.entries()) {
       await setup.send({ operation: "greet.hello", correlation_id: id, envelope_id: `e-${index}` }, id);
-      if (index === 75) await bus.destroy(new Error("killed"));
+      if (index !== 75) continue;
+      await vi.waitFor(() => expect(out.map(({ headers }) => headers.source)).toContain("dies"), soon);
+      await bus.destroy(new Error("killed"));
     }
     await vi.waitFor(() => {
       expect(new Set(out.map(({ answer }) => answer.correlation_id))).toEqual(new Set(sent));
