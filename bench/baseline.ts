@@ -1,20 +1,19 @@
 /**
- * The baseline: what one would write by hand to put one service behind MCP, `node:http` and undici's `Pool.dispatch`.
- * It parses the request, looks the tool up, calls the service and wraps the answer; lists are kept as bytes. It checks
- * nothing: no Host, no schema, no size, no session, no deadline, no breaker. That is what the runtime is compared with.
+ * The baseline: what one would write by hand to put one service behind MCP, `node:http` and undici's `Pool.dispatch`, with
+ * an eye on speed. It parses the request, looks the tool up, calls the service with the headers that the runtime
+ * sends too, parses the answer and wraps it. It checks nothing: no key, Host, schema, size, session, deadline or breaker, and
+ * it counts and logs nothing. That is what the runtime is compared with.
  *
- * Over IPC it is told where the service is, then, before lists are measured, which list to serve.
+ * Over IPC it is told where the service is.
  */
-import { randomBytes, randomUUID } from "node:crypto";
+import { randomUUID } from "node:crypto";
 import { createServer, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { Pool, type Dispatcher } from "undici";
 
-/** What the main program tells the baseline. */
+/** What the main program tells a gateway of comparison. */
 export interface Instruction {
-  readonly service?: string;
-  /** Result of `tools/list`, as JSON: the runtime's own, so that both send the same bytes. */
-  readonly list?: string;
+  readonly service: string;
 }
 
 interface Request {
@@ -28,7 +27,6 @@ const paths = new Map([
   ["echo_onex", "/onex"],
 ]);
 let pool: Pool;
-let list = Buffer.alloc(0);
 
 /** Collects the service's answer and sends it on. */
 class Relay implements Dispatcher.DispatchHandler {
@@ -47,10 +45,13 @@ class Relay implements Dispatcher.DispatchHandler {
   }
   onResponseEnd(): void {
     const { id, params } = this.#request;
+    const [first] = this.#chunks;
+    const text = (this.#chunks.length === 1 && first ? first : Buffer.concat(this.#chunks)).toString();
+    // What is no JSON ends the program here; what is need not be written again.
+    JSON.parse(text);
     const modern = params._meta === undefined ? "" : ',"resultType":"complete"';
-    const body = Buffer.concat(this.#chunks).toString();
-    const content = `[{"type":"text","text":${JSON.stringify(body)}}]`;
-    const result = `{"content":${content},"structuredContent":${body}${modern}}`;
+    const content = `[{"type":"text","text":${JSON.stringify(text)}}]`;
+    const result = `{"content":${content},"structuredContent":${text}${modern}}`;
     send(this.#response, `{"jsonrpc":"2.0","id":${id},"result":${result}}`);
   }
   onResponseError(_: Dispatcher.DispatchController, error: Error): void {
@@ -58,10 +59,9 @@ class Relay implements Dispatcher.DispatchHandler {
   }
 }
 
-function send(response: ServerResponse, text: string, headers: Record<string, string> = {}): void {
+function send(response: ServerResponse, text: string): void {
   const length = Buffer.byteLength(text);
-  response.writeHead(200, { "content-type": "application/json", "content-length": length, ...headers });
-  response.end(text);
+  response.writeHead(200, { "content-type": "application/json", "content-length": length }).end(text);
 }
 
 function answer(request: Request, response: ServerResponse): void {
@@ -69,33 +69,30 @@ function answer(request: Request, response: ServerResponse): void {
     case "tools/call":
       call(request, response);
       break;
-    case "tools/list": {
-      const head = `{"jsonrpc":"2.0","id":${request.id},"result":`;
-      const length = head.length + list.length + 1;
-      response.writeHead(200, { "content-type": "application/json", "content-length": length });
-      response.write(head);
-      response.write(list);
-      response.end("}");
-      break;
-    }
     case "initialize":
-      send(response, `{"jsonrpc":"2.0","id":${request.id},"result":{}}`, { "mcp-session-id": randomUUID() });
+      response.setHeader("mcp-session-id", randomUUID());
+      send(response, `{"jsonrpc":"2.0","id":${request.id},"result":{}}`);
       break;
     default:
       response.writeHead(202, { "content-length": 0 }).end();
   }
 }
 
+/** 32 hexadecimal digits. */
+const hex = (): string => randomUUID().replaceAll("-", "");
+
 function call(request: Request, response: ServerResponse): void {
   const { name, arguments: args } = request.params;
   const path = paths.get(name);
   if (path === undefined) throw new Error(`unknown tool ${name}`);
-  const headers = ["content-type", "application/json"];
+  const correlation = randomUUID();
+  const headers = [
+    ...["content-type", "application/json", "user-agent", "baseline"],
+    ...["accept", "application/json, text/*;q=0.9"],
+    ...["x-correlation-id", correlation, "traceparent", `00-${hex()}-${hex().slice(16)}-01`],
+  ];
   let body = JSON.stringify(args);
   if (path === "/onex") {
-    const correlation = randomUUID();
-    const trace = `00-${randomBytes(16).toString("hex")}-${randomBytes(8).toString("hex")}-01`;
-    headers.push("x-correlation-id", correlation, "traceparent", trace);
     const metadata = `{"tool_name":"${name}","tool_version":"1.0.0"}`;
     body = `{"envelope_id":"${randomUUID()}","correlation_id":"${correlation}","source":"mcp-adapter","payload":${body},"metadata":${metadata}}`;
   }
@@ -109,16 +106,15 @@ const server = createServer((request, response) => {
   }
   const chunks: Buffer[] = [];
   request.on("data", (chunk: Buffer) => chunks.push(chunk));
-  request.on("end", () => answer(JSON.parse(Buffer.concat(chunks).toString()) as Request, response));
+  request.on("end", () => {
+    const [first] = chunks;
+    const text = (chunks.length === 1 && first ? first : Buffer.concat(chunks)).toString();
+    answer(JSON.parse(text) as Request, response);
+  });
 });
 server.keepAliveTimeout = 0;
 
-process.on("message", (instruction: Instruction) => {
-  if (instruction.list !== undefined) {
-    list = Buffer.from(instruction.list);
-    process.send?.("listed");
-  }
-  if (instruction.service === undefined) return;
-  pool = new Pool(instruction.service, { connections: 64 });
+process.once("message", ({ service }: Instruction) => {
+  pool = new Pool(service, { connections: 64 });
   server.listen(0, "127.0.0.1", () => process.send?.({ port: (server.address() as AddressInfo).port }));
 });

@@ -47,6 +47,20 @@ export class Connection {
     });
   }
 
+  /** Resolves with the head of an answer that does not end, and that nobody reads on. */
+  openStream(request: string): Promise<string> {
+    this.#socket.setTimeout(0);
+    this.#socket.removeAllListeners("data");
+    return new Promise((resolve, reject) => {
+      this.#waiting = { resolve: ({ head }) => resolve(head), reject };
+      this.#socket.on("data", (chunk: Buffer) => {
+        this.#waiting?.resolve({ status: 0, head: chunk.toString("latin1"), body: chunk });
+        this.#waiting = undefined;
+      });
+      this.#socket.write(request, "latin1");
+    });
+  }
+
   close(): void {
     this.#socket.destroy();
   }

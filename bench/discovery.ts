@@ -9,15 +9,15 @@
  * tool was missing.
  */
 import { randomUUID } from "node:crypto";
-import { mkdir, readFile, writeFile } from "node:fs/promises";
-import { cpus, loadavg } from "node:os";
+import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
 import { Client, StreamableHTTPClientTransport } from "@modelcontextprotocol/client";
 import { Ear, measureChanges, type Series } from "./changes.ts";
 import { Cluster, topic, type Load } from "./cluster.ts";
+import { load as machineLoad, printHead } from "./head.ts";
+import { readTexts, toNumber } from "./options.ts";
 import { Child, type Usage } from "./processes.ts";
 import {
   faultsOf,
@@ -32,21 +32,15 @@ import { serve, type Runtime } from "./runtime.ts";
 import { SocketWatch } from "./sockets.ts";
 import type { Watch, Word } from "./watcher.ts";
 
-const { values } = parseArgs({
-  options: {
-    services: { type: "string", default: "5000" },
-    ids: { type: "string", default: "10000" },
-    events: { type: "string", default: "50000" },
-    changes: { type: "string", default: "200" },
-    "idle-seconds": { type: "string", default: "20" },
-  },
+const values = readTexts({
+  services: "5000",
+  ids: "10000",
+  events: "50000",
+  changes: "200",
+  "idle-seconds": "20",
 });
-const number = (name: keyof typeof values, least: number, most: number): number => {
-  const value = Number(values[name]);
-  if (value >= least && value <= most) return value;
-  console.error(`--${name} ${values[name]}: expected a number from ${least} to ${most}`);
-  process.exit(2);
-};
+const number = (name: keyof typeof values, least: number, most: number): number =>
+  toNumber(name, values[name], { least, most });
 const small: Load = { services: 10, ids: 10, events: 20 };
 const services = number("services", small.services, 50_000);
 const ids = number("ids", services, 50_000);
@@ -128,11 +122,9 @@ async function measureWatcher(cluster: Cluster): Promise<Run> {
 
 async function measureRuntime(cluster: Cluster): Promise<Run> {
   let sockets: SocketWatch | undefined;
-  await using runtime = await serve(
-    "anywhere",
-    (folder) => writeConfig(folder, cluster),
-    ({ pid }) => (sockets = new SocketWatch(pid, cluster.consul.port)),
-  );
+  await using runtime = await serve("anywhere", (folder) => writeConfig(folder, cluster), {
+    onStart: ({ pid }) => (sockets = new SocketWatch(pid, cluster.consul.port)),
+  });
   const { readyMs, tools, child } = runtime;
   const usage = await child.usage();
   const maxSockets = await sockets?.end();
@@ -177,10 +169,7 @@ async function subscribe({ url }: Runtime, ear: Ear): Promise<AsyncDisposable> {
 }
 
 async function main(): Promise<void> {
-  const { version } = JSON.parse(await readFile(file("../package.json"), "utf8")) as { version: string };
-  console.log(`onex-runtime ${version}, Node ${process.versions.node}, ${process.platform}`);
-  console.log(`${cpus().length} x ${cpus()[0]?.model.trim() ?? "CPU"}, shared by all processes`);
-  console.log(`load of the machine before the run: ${loadavg()[0]?.toFixed(2)}`);
+  await printHead("shared by all processes");
   await using cluster = await Cluster.start(tell);
   const pairs: Pair[] = [];
   for (const load of [small, whole]) {
@@ -193,7 +182,7 @@ async function main(): Promise<void> {
     tell("the runtime is measured");
     pairs.push({ load, watcher, runtime });
   }
-  console.log(`load of the machine at the end of the run: ${loadavg()[0]?.toFixed(2)}\n`);
+  console.log(`load of the machine at the end of the run: ${machineLoad()}\n`);
   console.log(`${standingTable(pairs)}\n\n${propagationTable(pairs)}\n`);
   const faults = pairs.flatMap(faultsOf);
   for (const fault of faults) console.log(fault);

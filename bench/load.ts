@@ -3,20 +3,24 @@
  * Owns: running a job and what it counts. Does not own: what a request is (`doors.ts`) or a connection (`connection.ts`).
  *
  * Over IPC: a job comes in, `warm` goes out when all is still after the warm-up, `go` comes in, the outcome goes out.
- * So the main program can read the gateway's CPU time on both sides of exactly the calls that are counted.
+ * So the main program can read the gateway's CPU time on both sides of exactly the calls that are counted. `stop` ends a
+ * job early; `spent` goes out when a job that has a number of calls has sent the last.
  */
-import { once } from "node:events";
+import { on } from "node:events";
 import { Connection, type Answer } from "./connection.ts";
 import {
   endSession,
   firstId,
+  hasSession,
   initialize,
   initialized,
   requests,
+  sessionIn,
   textOf,
   type Door,
   type Question,
 } from "./doors.ts";
+import { jsonOf } from "./event-stream.ts";
 
 export interface Job {
   readonly url: string;
@@ -27,6 +31,12 @@ export interface Job {
   readonly connections: number;
   readonly warmUpSeconds: number;
   readonly seconds: number;
+  /** Ends after so many requests, if that comes first. Not the warm-up. */
+  readonly calls?: number;
+  /** Used instead of one that is opened, by a gateway that knows none. */
+  readonly session?: string;
+  /** Every request of a connection has the same id: for a gateway that always gives the same bytes. */
+  readonly sameId?: boolean;
 }
 
 export interface Outcome {
@@ -41,9 +51,16 @@ export interface Outcome {
   readonly p99Ms: number;
 }
 
+/** How long a job goes on: until `end` (as `performance.now()`), for `left` more requests. */
+interface Budget {
+  end: number;
+  left: number;
+}
+
 class Client {
   readonly #job: Job;
   readonly #connection: Connection;
+  /** Of its own. */
   readonly #session: string | undefined;
   readonly #request: (id: number) => string;
   #id: number;
@@ -54,25 +71,25 @@ class Client {
     this.#job = job;
     this.#connection = connection;
     this.#session = session;
-    this.#id = firstId(index);
-    this.#request = requests(new URL(job.url), job.door, job.question, session);
+    this.#id = firstId(job.sameId === true ? 0 : index);
+    this.#request = requests(new URL(job.url), job.door, job.question, session ?? job.session);
   }
 
   static async open(job: Job, index: number): Promise<Client> {
     const url = new URL(job.url);
     const connection = await Connection.open(url);
-    if (job.door !== "2025-11-25 session") return new Client(job, connection, index, undefined);
-    const { head } = await connection.exchange(initialize(url));
-    const session = /\r\nmcp-session-id: (\S+)/i.exec(head)?.[1];
-    if (session === undefined) throw new Error(`initialize gave no session: ${head}`);
-    await connection.exchange(initialized(url, session));
+    if (!hasSession(job.door) || job.session !== undefined)
+      return new Client(job, connection, index, undefined);
+    const session = sessionIn((await connection.exchange(initialize(url, job.door))).head);
+    await connection.exchange(initialized(url, job.door, session));
     return new Client(job, connection, index, session);
   }
 
-  /** One request after the other until `end` (as `performance.now()`). */
-  async run(end: number, latencies: number[], wrong: string[]): Promise<void> {
-    for (let now = performance.now(); now < end;) {
-      const id = this.#id++;
+  /** One request after the other. */
+  async run(budget: Budget, latencies: number[], wrong: string[]): Promise<void> {
+    for (let now = performance.now(); now < budget.end && budget.left > 0;) {
+      if (--budget.left === 0) process.send?.("spent");
+      const id = this.#job.sameId === true ? this.#id : this.#id++;
       const answer = await this.#connection.exchange(this.#request(id));
       const later = performance.now();
       latencies.push(later - now);
@@ -84,7 +101,7 @@ class Client {
 
   async close(): Promise<void> {
     if (this.#session !== undefined)
-      await this.#connection.exchange(endSession(new URL(this.#job.url), this.#session));
+      await this.#connection.exchange(endSession(new URL(this.#job.url), this.#job.door, this.#session));
     this.#connection.close();
   }
 
@@ -93,7 +110,7 @@ class Client {
     if (body.length === this.#listBytes) return hasId(body, id);
     let answer: any;
     try {
-      answer = JSON.parse(body.toString());
+      answer = JSON.parse(jsonOf(body.toString()));
     } catch {
       return false;
     }
@@ -113,11 +130,11 @@ function hasId(body: Buffer, id: number): boolean {
   return start.includes(member) || end.includes(member);
 }
 
-async function measure(clients: readonly Client[], seconds: number): Promise<Outcome> {
+async function measure(clients: readonly Client[], budget: Budget): Promise<Outcome> {
   const latencies: number[] = [];
   const wrong: string[] = [];
   const start = performance.now();
-  await Promise.all(clients.map((client) => client.run(start + seconds * 1000, latencies, wrong)));
+  await Promise.all(clients.map((client) => client.run(budget, latencies, wrong)));
   const elapsed = (performance.now() - start) / 1000;
   latencies.sort((a, b) => a - b);
   const at = (share: number): number => latencies[Math.floor((latencies.length - 1) * share)] ?? 0;
@@ -131,14 +148,36 @@ async function measure(clients: readonly Client[], seconds: number): Promise<Out
   };
 }
 
+const during = (seconds: number, calls = Infinity): Budget => ({
+  end: performance.now() + seconds * 1000,
+  left: calls,
+});
+
+/** Queued: the next job may come while the connections of the last are being closed. */
+const messages = on(process, "message");
+
+/** The next of what the main program says, but for what is said to a job that is running. */
+async function next(): Promise<unknown> {
+  for (;;) {
+    const { value } = (await messages.next()) as { value: [unknown] };
+    if (value[0] !== "stop") return value[0];
+  }
+}
+
 for (;;) {
-  const [job] = (await once(process, "message")) as [Job];
+  const job = (await next()) as Job;
   const clients = await Promise.all(
     Array.from({ length: job.connections }, (_, index) => Client.open(job, index)),
   );
-  await measure(clients, job.warmUpSeconds);
+  await measure(clients, during(job.warmUpSeconds));
   process.send?.("warm");
-  await once(process, "message");
-  process.send?.(await measure(clients, job.seconds));
+  await next();
+  const budget = during(job.seconds, job.calls);
+  const stop = (message: unknown): void => {
+    if (message === "stop") budget.left = 0;
+  };
+  process.on("message", stop);
+  process.send?.(await measure(clients, budget));
+  process.off("message", stop);
   await Promise.all(clients.map((client) => client.close()));
 }

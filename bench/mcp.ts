@@ -1,123 +1,192 @@
 /**
- * What a call costs: tools/call and tools/list through the runtime, against a hand-written proxy in the same run.
+ * What a request costs: tools/call and tools/list through the runtime, against what one would write by hand, and a server of
+ * the SDK, in the same run.
  *
  *   npm run bench -- [--seconds 3] [--rounds 3] [--connections 64] [--list-connections 16] [--tools 10,1000]
+ *                    [--many 10000] [--only calls,lists,catalog]
  *
- * Every row alternates baseline and runtime, and shows medians. Ends with 1 where any answer was wrong.
+ * Everything that stands in one row takes turns, round by round, and medians are shown. Ends with 1 where any answer was
+ * wrong.
+ *
+ * 1. Round 0 counts for nothing but wrong answers: a process needs seconds of load until its code is compiled.
  */
-import { readFile } from "node:fs/promises";
-import { cpus, loadavg } from "node:os";
 import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
 import type { Instruction } from "./baseline.ts";
 import { Connection } from "./connection.ts";
-import { doors, firstId, initialize, initialized, requests, type Door, type Question } from "./doors.ts";
-import type { Job, Outcome } from "./load.ts";
-import { Child, placement } from "./processes.ts";
-import { startRuntime, type Runtime } from "./runtime.ts";
-import { table, type Figures, type Row } from "./table.ts";
+import {
+  doors,
+  firstId,
+  hasSession,
+  initialize,
+  initialized,
+  requests,
+  sessionIn,
+  type Door,
+} from "./doors.ts";
+import { printHead } from "./head.ts";
+import { readTexts, refuse, toNumber } from "./options.ts";
+import { Child, leaveGatewayAlone, placement } from "./processes.ts";
+import { Rounds, type Target } from "./round.ts";
+import { startRuntime } from "./runtime.ts";
+import type { Bytes } from "./static.ts";
+import {
+  callTable,
+  catalogTable,
+  doorTable,
+  listTable,
+  type CallRow,
+  type CatalogRow,
+  type Figures,
+  type ListRow,
+} from "./table.ts";
 
-const { values } = parseArgs({
-  options: {
-    seconds: { type: "string", default: "3" },
-    rounds: { type: "string", default: "3" },
-    connections: { type: "string", default: "64" },
-    "list-connections": { type: "string", default: "16" },
-    tools: { type: "string", default: "10,1000" },
-  },
+const parts = ["calls", "lists", "catalog"];
+const values = readTexts({
+  seconds: "3",
+  rounds: "3",
+  connections: "64",
+  "list-connections": "16",
+  tools: "10,1000",
+  many: "10000",
+  only: parts.join(),
 });
-const number = (name: string, text: string, least: number, most: number): number => {
-  const value = Number(text);
-  if (value >= least && value <= most) return value;
-  console.error(`--${name} ${text}: expected a number from ${least} to ${most}`);
-  process.exit(2);
-};
-const seconds = number("seconds", values.seconds, 0.05, 600);
-const rounds = number("rounds", values.rounds, 1, 100);
-const connections = number("connections", values.connections, 1, 500);
-const listConnections = number("list-connections", values["list-connections"], 1, 500);
-const toolCounts = values.tools.split(",").map((count) => number("tools", count, 2, 1000));
+const number = (name: keyof typeof values, least: number, most: number): number =>
+  toNumber(name, values[name], { least, most });
+const seconds = number("seconds", 0.05, 600);
+const rounds = number("rounds", 1, 100);
+const connections = number("connections", 1, 500);
+const listConnections = number("list-connections", 1, 500);
+const toolCounts = values.tools.split(",").map((count) => toNumber("tools", count, { least: 2, most: 1000 }));
+const many = number("many", 2, 90_000);
+const wanted = new Set(values.only.split(","));
+for (const part of wanted)
+  if (!parts.includes(part)) refuse(`--only ${part}: expected some of ${parts.join(", ")}`);
 
 const file = (name: string): string => fileURLToPath(new URL(name, import.meta.url));
-let wrongAnswers = 0;
+const tell = (line: string): void => console.error(`  ${line}`);
+const kinds = ["rest", "onex"];
+const timing = { warmUpSeconds: seconds / 4, seconds };
+/** What the tools that are compared stand in. */
+const few = 10;
 
-/** Runs a job against one gateway, and takes the gateway's CPU time on both sides of the calls that are counted. */
-async function round(load: Child, gateway: Child, job: Job): Promise<Figures> {
-  await load.ask(job);
-  const before = (await gateway.usage()).cpu;
-  const outcome = await load.ask<Outcome>("go");
-  const cpu = (await gateway.usage()).cpu - before;
-  wrongAnswers += outcome.wrong;
-  if (outcome.firstWrong !== undefined)
-    console.error(`${outcome.wrong} wrong answers from ${job.url}, the first:\n${outcome.firstWrong}\n`);
-  return {
-    perSecond: outcome.calls / outcome.seconds,
-    cpuPerCall: cpu / outcome.calls,
-    p50Ms: outcome.p50Ms,
-    p99Ms: outcome.p99Ms,
-  };
+async function start(program: string, service: string): Promise<Target & AsyncDisposable> {
+  const child = new Child("gateway", [file(program)]);
+  const { port } = await child.ask<{ port: number }>({ service } satisfies Instruction);
+  const url = `http://127.0.0.1:${port}/mcp`;
+  return { child, url, [Symbol.asyncDispose]: () => child[Symbol.asyncDispose]() };
 }
 
-/** The result of a list as the runtime gives it, which the baseline then serves. */
-async function listOf(url: URL, door: Door): Promise<string> {
+/** Every kind and door. The doors take turns too: they are compared with each other. */
+async function measureCalls(service: string, run: Rounds): Promise<CallRow[]> {
+  await using runtime = await startRuntime(service, few);
+  await using baseline = await start("baseline.ts", service);
+  await using sdk = await start("sdk-server.ts", service);
+  const rows = kinds.flatMap((kind) =>
+    doors.map((door) => ({
+      group: `tools/call ${kind}`,
+      name: `tools/call ${kind}, ${door}`,
+      job: { door, question: { tool: `echo_${kind}` }, tools: few, connections, ...timing },
+      rounds: { runtime: [] as Figures[], baseline: [] as Figures[], sdk: [] as Figures[] },
+    })),
+  );
+  for (let round = 0; round <= rounds; round++) {
+    for (const { job, rounds: figures } of rows) {
+      const turn = [
+        await run.run(baseline, job),
+        await run.run(runtime, job),
+        await run.run(sdk, job),
+      ] as const;
+      if (round === 0) continue; // (1)
+      figures.baseline.push(turn[0]);
+      figures.runtime.push(turn[1]);
+      figures.sdk.push(turn[2]);
+    }
+    tell(`calls, round ${round}`);
+  }
+  return rows;
+}
+
+async function measureLists(service: string, run: Rounds): Promise<ListRow[]> {
+  const rows: ListRow[] = [];
+  await using buffer = new Child("gateway", [file("static.ts")]);
+  for (const tools of toolCounts) {
+    await using runtime = await startRuntime(service, tools);
+    for (const door of doors) {
+      const job = { door, question: "list", tools, connections: listConnections, ...timing } as const;
+      // The same bytes for every request, so the same id; and nobody there to open a session.
+      const fixed = { ...job, sameId: true, ...(hasSession(door) && { session: "no-session" }) };
+      const body = (await listOf(new URL(runtime.url), door)).toString("base64");
+      const { port } = await buffer.ask<{ port: number }>({ body } satisfies Bytes);
+      const target = { child: buffer, url: `http://127.0.0.1:${port}/mcp` };
+      const row = {
+        name: `tools/list ${tools}, ${door}`,
+        rounds: { runtime: [] as Figures[], buffer: [] as Figures[] },
+      };
+      for (let round = 0; round <= rounds; round++) {
+        const turn = [await run.run(target, fixed), await run.run(runtime, job)] as const;
+        if (round === 0) continue; // (1)
+        row.rounds.buffer.push(turn[0]);
+        row.rounds.runtime.push(turn[1]);
+      }
+      rows.push(row);
+      tell(row.name);
+    }
+  }
+  return rows;
+}
+
+/** What the runtime answers to the first request for a list, whole. */
+async function listOf(url: URL, door: Door): Promise<Buffer> {
   const connection = await Connection.open(url);
   let session: string | undefined;
-  if (door === "2025-11-25 session") {
-    session = /\r\nmcp-session-id: (\S+)/i.exec((await connection.exchange(initialize(url))).head)?.[1] ?? "";
-    await connection.exchange(initialized(url, session));
+  if (hasSession(door)) {
+    session = sessionIn((await connection.exchange(initialize(url, door))).head);
+    await connection.exchange(initialized(url, door, session));
   }
   const { body } = await connection.exchange(requests(url, door, "list", session)(firstId(0)));
   connection.close();
-  return JSON.stringify(JSON.parse(body.toString()).result);
+  return body;
+}
+
+/** The same call of one tool among few and among many. */
+async function measureCatalog(service: string, run: Rounds): Promise<CatalogRow[]> {
+  await using among = await startRuntime(service, few);
+  await using amongMany = await startRuntime(service, many);
+  tell(`a runtime with ${many} tools is ready after ${(amongMany.readyMs / 1000).toFixed(1)} s`);
+  const rows = kinds.map((kind) => ({
+    name: `tools/call ${kind}, ${doors.at(-1)}, ${many} tools`,
+    question: { tool: `echo_${kind}` },
+    rounds: { few: [] as Figures[], many: [] as Figures[] },
+  }));
+  for (let round = 0; round <= rounds; round++) {
+    for (const { question, rounds: figures } of rows) {
+      const job = { door: doors[4], question, tools: many, connections, ...timing };
+      const turn = [await run.run(among, job), await run.run(amongMany, job)] as const;
+      if (round === 0) continue; // (1)
+      figures.few.push(turn[0]);
+      figures.many.push(turn[1]);
+    }
+    tell(`catalog, round ${round}`);
+  }
+  return rows;
 }
 
 async function main(): Promise<void> {
-  const { version } = JSON.parse(await readFile(file("../package.json"), "utf8")) as { version: string };
-  console.log(`onex-runtime ${version}, Node ${process.versions.node}, ${process.platform}`);
-  console.log(`${cpus().length} x ${cpus()[0]?.model.trim() ?? "CPU"}, ${placement}`);
-  console.log(`${rounds} rounds of ${seconds} s, ${connections} connections (lists ${listConnections})`);
-  console.log(`load of the machine before the run: ${loadavg()[0]?.toFixed(2)}\n`);
-
-  await using service = new Child("others", [file("backend.ts")]);
-  const address = `http://127.0.0.1:${(await service.next<{ port: number }>()).port}`;
+  leaveGatewayAlone();
+  await printHead(placement);
+  console.log(`${rounds} rounds of ${seconds} s, ${connections} connections (lists ${listConnections})\n`);
+  await using backend = new Child("others", [file("backend.ts")]);
+  const service = `http://127.0.0.1:${(await backend.next<{ port: number }>()).port}`;
   await using load = new Child("others", [file("load.ts")]);
-  await using baseline = new Child("gateway", [file("baseline.ts")]);
-  const { port } = await baseline.ask<{ port: number }>({ service: address } satisfies Instruction);
-  const baselineUrl = `http://127.0.0.1:${port}/mcp`;
-
-  const rows: Row[] = [];
-  const measure = async (name: string, runtime: Runtime, door: Door, question: Question, tools: number) => {
-    const job = {
-      door,
-      question,
-      tools,
-      connections: question === "list" ? listConnections : connections,
-      warmUpSeconds: seconds / 4,
-      seconds,
-    };
-    if (question === "list")
-      await baseline.ask({ list: await listOf(new URL(runtime.url), door) } satisfies Instruction);
-    const row = { name, runtime: [] as Figures[], baseline: [] as Figures[] };
-    for (let index = 0; index < rounds; index++) {
-      row.baseline.push(await round(load, baseline, { ...job, url: baselineUrl }));
-      row.runtime.push(await round(load, runtime.child, { ...job, url: runtime.url }));
-    }
-    rows.push(row);
-    console.error(`  ${name}`);
-  };
-
-  for (const [index, tools] of toolCounts.entries()) {
-    await using runtime = await startRuntime(address, tools);
-    if (index === 0) {
-      for (const kind of ["rest", "onex"])
-        for (const door of doors)
-          await measure(`tools/call ${kind}, ${door}`, runtime, door, { tool: `echo_${kind}` }, tools);
-    }
-    for (const door of doors) await measure(`tools/list ${tools}, ${door}`, runtime, door, "list", tools);
+  const run = new Rounds(load);
+  if (wanted.has("calls")) {
+    const rows = await measureCalls(service, run);
+    console.log(`${callTable(rows)}\n\n${doorTable(rows)}\n`);
   }
-  console.log(table(rows));
-  console.log(`\nwrong answers: ${wrongAnswers}`);
-  process.exitCode = wrongAnswers === 0 ? 0 : 1;
+  if (wanted.has("lists")) console.log(`${listTable(await measureLists(service, run))}\n`);
+  if (wanted.has("catalog")) console.log(`${catalogTable(await measureCatalog(service, run))}\n`);
+  console.log(`wrong answers: ${run.wrong}`);
+  process.exitCode = run.wrong === 0 ? 0 : 1;
 }
 
 await main();

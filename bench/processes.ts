@@ -12,6 +12,7 @@ import { fileURLToPath } from "node:url";
  * system that is measured as a whole is left to the kernel.
  */
 const cpus = { gateway: "0", others: "1", anywhere: undefined } as const;
+export type Place = keyof typeof cpus;
 
 const canPin = availableParallelism() > 1 && spawnSync("taskset", ["-c", "0", "true"]).status === 0;
 
@@ -20,7 +21,21 @@ export const placement = canPin
   ? `gateway on CPU ${cpus.gateway}, load and service on CPU ${cpus.others}`
   : "not pinned to CPUs (taskset, or a second CPU, is missing)";
 
-const preload = fileURLToPath(new URL("meter.ts", import.meta.url));
+function pinned(place: Place, command: readonly string[]): [string, ...string[]] {
+  const cpu = cpus[place];
+  const [first = "", ...rest] = command;
+  return canPin && cpu !== undefined ? ["taskset", "-c", cpu, ...command] : [first, ...rest];
+}
+
+/** A command that runs where the gateways do. */
+export const onGatewayCpu = (command: readonly string[]): [string, ...string[]] => pinned("gateway", command);
+
+/** Takes the main program itself out of the gateway's way. Processes that it starts `anywhere` stay with it. */
+export function leaveGatewayAlone(): void {
+  if (canPin) spawnSync("taskset", ["-acp", cpus.others, String(process.pid)]);
+}
+
+const preload = fileURLToPath(new URL("meter.mjs", import.meta.url));
 
 /** What a process has used so far. */
 export interface Usage {
@@ -30,6 +45,28 @@ export interface Usage {
   readonly rss: number;
 }
 
+/** What a process holds after a garbage collection, in bytes. */
+export interface Heap {
+  readonly heapUsed: number;
+  /** Outside of V8's heap, such as buffers. */
+  readonly external: number;
+  readonly rss: number;
+}
+
+/** How many there are of each kind of what keeps a process alive. */
+export interface Handles {
+  readonly handles: Readonly<Record<string, number>>;
+}
+
+export interface ChildOptions {
+  readonly env?: Readonly<Record<string, string>>;
+  /** Without `meter.mjs`: only its lines can be read. Default false. */
+  readonly bare?: boolean;
+}
+
+/** Characters of stderr that are kept. */
+const maxStderr = 1_000_000;
+
 export class Child implements AsyncDisposable {
   readonly #process: ChildProcess;
   readonly #messages: AsyncIterator<unknown[]>;
@@ -38,16 +75,18 @@ export class Child implements AsyncDisposable {
   /** What it wrote to stderr, for the case that it fails. */
   #stderr = "";
 
-  constructor(place: keyof typeof cpus, args: readonly string[], env: Readonly<Record<string, string>> = {}) {
-    const node = [process.execPath, "--import", preload, ...args];
-    const cpu = cpus[place];
-    const [command = "", ...rest] = canPin && cpu !== undefined ? ["taskset", "-c", cpu, ...node] : node;
+  constructor(place: Place, args: readonly string[], { env = {}, bare = false }: ChildOptions = {}) {
+    const node = [process.execPath, ...(bare ? [] : ["--import", preload]), ...args];
+    const [command, ...rest] = pinned(place, node);
     this.#process = spawn(command, rest, {
       // Nothing of the caller's ONEX_… reaches what is measured.
       env: { PATH: process.env["PATH"] ?? "", ...env },
       stdio: ["ignore", "ignore", "pipe", "ipc"],
     });
-    this.#process.stderr?.on("data", (chunk: Buffer) => (this.#stderr += chunk.toString()));
+    this.#process.stderr?.on("data", (chunk: Buffer) => {
+      const text = this.#stderr + chunk.toString();
+      this.#stderr = text.length > maxStderr ? text.slice(-maxStderr / 2) : text;
+    });
     this.#messages = on(this.#process, "message", { signal: this.#abort.signal });
     const { promise, resolve } = Promise.withResolvers<undefined>();
     this.#exit = promise;
@@ -80,13 +119,17 @@ export class Child implements AsyncDisposable {
     return this.next<T>();
   }
 
-  /** Answers to what was asked before, and what it said unasked, are passed over. */
-  async usage(): Promise<Usage> {
-    this.send("usage");
-    for (;;) {
-      const message = await this.next<Usage | object>();
-      if ("rss" in message) return message;
-    }
+  usage(): Promise<Usage> {
+    return this.#reading("usage", "cpu");
+  }
+
+  /** Collects its garbage first. */
+  heap(): Promise<Heap> {
+    return this.#reading("heap", "heapUsed");
+  }
+
+  async handles(): Promise<Handles["handles"]> {
+    return (await this.#reading<Handles>("handles", "handles")).handles;
   }
 
   /** Calls `listener` with its messages, at once. The value ends it. */
@@ -110,6 +153,15 @@ export class Child implements AsyncDisposable {
       this.#process.stderr?.on("data", look);
       this.#abort.signal.addEventListener("abort", () => reject(this.#abort.signal.reason as Error));
     });
+  }
+
+  /** Of `meter.mjs`. Answers to what was asked before, and what it said unasked, are passed over. */
+  async #reading<T extends object>(question: string, member: string & keyof T): Promise<T> {
+    this.send(question);
+    for (;;) {
+      const message = await this.next<T | object | string>();
+      if (typeof message === "object" && member in message) return message as T;
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

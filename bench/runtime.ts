@@ -1,11 +1,13 @@
-/** The runtime under measurement: `onex serve` on a folder of its own, with the tools that the benchmark calls. */
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+/** The runtime under measurement: `onex serve` on a folder of its own. Does not own: what is in the folder. */
+import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { Child } from "./processes.ts";
+import { writeConfig, writeEchoTools } from "./contracts.ts";
+import { Child, type Place } from "./processes.ts";
 
-const launcher = fileURLToPath(new URL("../bin/onex.js", import.meta.url));
+/** Of the checkout: it runs the sources. */
+export const sourceLauncher = fileURLToPath(new URL("../bin/onex.js", import.meta.url));
 
 export interface Runtime extends AsyncDisposable {
   readonly child: Child;
@@ -17,24 +19,41 @@ export interface Runtime extends AsyncDisposable {
   readonly readyMs: number;
 }
 
-/** @param tools how many it serves: the two that are called, and others to fill the list */
-export async function startRuntime(service: string, tools: number): Promise<Runtime> {
-  return serve("gateway", (folder) => writeContracts(folder, service, tools));
+export interface ServeOptions {
+  /** Called as soon as there is a process. */
+  readonly onStart?: (child: Child) => void;
+  /** Without what a benchmark loads into its processes: nothing can be asked of it. Default false. */
+  readonly bare?: boolean;
+  /** Default: the checkout's. */
+  readonly launcher?: string;
 }
 
-/**
- * @param write puts the configuration, and contracts where there are any, into the folder
- * @param onStart called as soon as there is a process
- */
+/** @param tools how many it serves: the two that are called, and others */
+export async function startRuntime(
+  service: string,
+  tools: number,
+  options: ServeOptions = {},
+): Promise<Runtime> {
+  const write = async (folder: string): Promise<void> => {
+    await writeConfig(folder);
+    await writeEchoTools(folder, service, tools);
+  };
+  const runtime = await serve("gateway", write, options);
+  if (runtime.tools === tools) return runtime;
+  await runtime[Symbol.asyncDispose]();
+  throw new Error(`the runtime serves ${runtime.tools} tools, not ${tools}`);
+}
+
+/** @param write puts the configuration, and contracts where there are any, into the folder */
 export async function serve(
-  place: "gateway" | "anywhere",
+  place: Place,
   write: (folder: string) => Promise<void>,
-  onStart?: (child: Child) => void,
+  { onStart, bare = false, launcher = sourceLauncher }: ServeOptions = {},
 ): Promise<Runtime> {
   const folder = await mkdtemp(join(tmpdir(), "onex-bench-"));
   await write(folder);
   const startedAt = performance.now();
-  const child = new Child(place, [launcher, "serve"], { ONEX_CONTRACTS_DIR: folder });
+  const child = new Child(place, [launcher, "serve"], { env: { ONEX_CONTRACTS_DIR: folder }, bare });
   onStart?.(child);
   const dispose = async (): Promise<void> => {
     await child[Symbol.asyncDispose]();
@@ -50,55 +69,5 @@ export async function serve(
   } catch (error) {
     await dispose();
     throw error;
-  }
-}
-
-async function writeContracts(folder: string, service: string, tools: number): Promise<void> {
-  const write = async (path: string, content: object): Promise<void> => {
-    await mkdir(join(folder, path, ".."), { recursive: true });
-    // JSON is YAML.
-    await writeFile(join(folder, path), JSON.stringify(content));
-  };
-  await write("runtime/runtime_config.yaml", {
-    name: "bench",
-    logging: { level: "info", format: "json" },
-    health: { port: false },
-    handlers: {
-      mcp: {
-        consul_host: "localhost",
-        consul_port: 8500,
-        kafka_enabled: false,
-        dev_mode: true,
-        port: 0,
-        contracts_dir: folder,
-        // The whole list on one page.
-        page_size: 1000,
-        max_tools: 1000,
-      },
-    },
-  });
-  const executions: Record<string, object> = {
-    echo_rest: { kind: "rest", method: "POST", url: `${service}/rest` },
-    echo_onex: { kind: "onex", endpoints: [service], path: "/onex" },
-  };
-  for (let index = 2; index < tools; index++)
-    executions[`tool_${String(index).padStart(4, "0")}`] = executions["echo_rest"] ?? {};
-  for (const [name, execution] of Object.entries(executions)) {
-    await write(`nodes/${name}/contract.yaml`, {
-      name,
-      node_type: "ORCHESTRATOR",
-      description: "Echoes a text.",
-      mcp: {
-        expose: true,
-        annotations: { read_only: true },
-        input_schema: {
-          type: "object",
-          properties: { text: { type: "string", maxLength: 1000 } },
-          required: ["text"],
-          additionalProperties: false,
-        },
-        execution,
-      },
-    });
   }
 }

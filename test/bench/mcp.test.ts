@@ -8,37 +8,93 @@ import { promisify } from "node:util";
 import { expect, it } from "vitest";
 import { Connection } from "../../bench/connection.ts";
 import type { Job, Outcome } from "../../bench/load.ts";
-import { table } from "../../bench/table.ts";
+import { doors, firstId, requests } from "../../bench/doors.ts";
+import { Child } from "../../bench/processes.ts";
+import { startRuntime } from "../../bench/runtime.ts";
+import { callTable, catalogTable, doorTable, listTable, type CallRow } from "../../bench/table.ts";
 import { root } from "../support/runtime.ts";
 
 const run = promisify(execFile);
+const cellsOf = (row: string): string[] =>
+  row
+    .split("|")
+    .slice(1, -1)
+    .map((cell) => cell.trim());
 
-it("the benchmark prints a row for every kind, door and list, and no answer is wrong", async () => {
-  const options = ["--seconds", "0.1", "--rounds", "1", "--connections", "2", "--list-connections", "2"];
-  const { stdout } = await run(process.execPath, [join(root, "bench/mcp.ts"), ...options, "--tools", "3,5"]);
-  const rows = stdout.split("\n").filter((line) => line.startsWith("| tools/"));
-  const doors = ["2025-11-25", "2025-11-25 session", "2026-07-28"];
-  expect(rows.map((row) => row.split("|")[1]?.trim())).toEqual(
-    ["tools/call rest", "tools/call onex", "tools/list 3", "tools/list 5"].flatMap((request) =>
-      doors.map((door) => `${request}, ${door}`),
-    ),
-  );
-  for (const row of rows) {
-    const figures = row.split("|").slice(2, -1).map(Number);
-    expect(figures).toHaveLength(8);
-    for (const figure of figures) expect(figure).toBeGreaterThanOrEqual(0);
-    expect(figures[0], "requests per second").toBeGreaterThan(0);
-  }
+const benchmark = join(root, "bench/mcp.ts");
+const moment = ["--seconds", "0.1", "--rounds", "1", "--connections", "2", "--list-connections", "2"];
+
+it("the benchmark prints a row for every kind, door, list and catalog, and no answer is wrong", async () => {
+  const sizes = ["--tools", "3,5", "--many", "20"];
+  const { stdout } = await run(process.execPath, [benchmark, ...moment, ...sizes]);
+  const rows = stdout
+    .split("\n")
+    .filter((line) => line.startsWith("| tools/"))
+    .map(cellsOf);
+  const perDoor = (request: string): string[] => doors.map((door) => `${request}, ${door}`);
+  expect(rows.map(([name]) => name)).toEqual([
+    ...perDoor("tools/call rest"),
+    ...perDoor("tools/call onex"),
+    ...["tools/call rest", "tools/call onex"],
+    ...perDoor("tools/list 3"),
+    ...perDoor("tools/list 5"),
+    ...["tools/call rest, 2026-07-28, 20 tools", "tools/call onex, 2026-07-28, 20 tools"],
+  ]);
+  for (const [name, ...figures] of rows)
+    for (const figure of figures) expect(Number(figure), name).toBeGreaterThanOrEqual(0);
   expect(stdout).toContain("wrong answers: 0");
 }, 120_000);
 
-it("the benchmark refuses an option that is out of its range", async () => {
-  const running = run(process.execPath, [join(root, "bench/mcp.ts"), "--tools", "10,5000"]);
-  await expect(running).rejects.toMatchObject({
-    code: 2,
-    stderr: "--tools 5000: expected a number from 2 to 1000\n",
-  });
+it.each([
+  ["--tools", "10,5000", "--tools 5000: expected a number from 2 to 1000\n"],
+  ["--rounds", "", "--rounds : expected a number from 1 to 100\n"],
+  ["--only", "calls,all", "--only all: expected some of calls, lists, catalog\n"],
+])("the benchmark refuses %s %s", async (name, value, stderr) => {
+  const running = run(process.execPath, [benchmark, name, value]);
+  await expect(running).rejects.toMatchObject({ code: 2, stderr });
 });
+
+it("service and answer are the same, whichever gateway is between them", async () => {
+  const seen: string[][] = [];
+  await using service = await serve((request, response) => {
+    const { host: _, ...headers } = request.headers;
+    seen.push(Object.keys(headers).sort());
+    const chunks: Buffer[] = [];
+    request.on("data", (chunk: Buffer) => chunks.push(chunk));
+    request.on("end", () => {
+      response.setHeader("content-type", "application/json");
+      const body = JSON.parse(Buffer.concat(chunks).toString());
+      response.end(JSON.stringify(request.url === "/onex" ? body.payload : body));
+    });
+  });
+  const address = service.url.origin;
+  await using runtime = await startRuntime(address, 2);
+  const answers: unknown[][] = [];
+  for (const kind of ["rest", "onex"]) {
+    const found: unknown[] = [];
+    for (const program of ["baseline.ts", "sdk-server.ts", undefined]) {
+      await using stack = new AsyncDisposableStack();
+      let url = new URL(runtime.url);
+      if (program !== undefined) {
+        const child = stack.use(new Child("gateway", [join(root, "bench", program)]));
+        const { port } = await child.ask<{ port: number }>({ service: address });
+        url = new URL(`http://127.0.0.1:${port}/mcp`);
+      }
+      const connection = stack.adopt(await Connection.open(url), (one) => one.close());
+      const request = requests(url, "2026-07-28", { tool: `echo_${kind}` }, undefined)(firstId(0));
+      const { result } = JSON.parse((await connection.exchange(request)).body.toString());
+      found.push([result.content, result.structuredContent, result.resultType]);
+    }
+    answers.push(found);
+  }
+  for (const [baseline, sdk, ours] of answers) {
+    expect(ours).toEqual(baseline);
+    expect(sdk).toEqual(baseline);
+  }
+  // What of the call is left is known to the runtime only.
+  const theirs = seen.map((names) => names.filter((name) => !/timeout|deadline/.test(name)));
+  expect(new Set(theirs.map(String)).size, theirs.map(String).join("\n")).toBe(1);
+}, 60_000);
 
 /** A server for one test, on a free port. */
 async function serve(listener: RequestListener): Promise<{ url: URL } & AsyncDisposable> {
@@ -111,18 +167,41 @@ it("the load reads answers of any length and framing, in whatever pieces they co
   connection.close();
 });
 
-it("the table shows medians and ratios to the baseline", () => {
-  const figures = (perSecond: number, cpuPerCall: number) => ({ perSecond, cpuPerCall, p50Ms: 1, p99Ms: 2 });
-  const text = table([
-    {
-      name: "tools/call",
-      runtime: [figures(1, 900), figures(500, 60), figures(600, 40)],
-      baseline: [figures(1000, 30), figures(2000, 20)],
-    },
+const figures = (perSecond: number, cpuPerCall: number) => ({ perSecond, cpuPerCall, p50Ms: 1, p99Ms: 2 });
+const row = (group: string, cpuPerCall: number, perSecond: number): CallRow => ({
+  group,
+  name: `${group}, a door`,
+  rounds: {
+    runtime: [figures(1, 900), figures(perSecond, cpuPerCall), figures(perSecond + 100, 1)],
+    baseline: [figures(1000, 30), figures(2000, 20)],
+    sdk: [figures(100, 400)],
+  },
+});
+
+it("the tables show medians and ratios", () => {
+  const [, , calls] = callTable([row("tools/call", 60, 500)]).split("\n");
+  expect(cellsOf(calls ?? "")).toEqual([
+    ...["tools/call, a door", "500", "60.0", "1.0", "2.0", "1500", "25.0", "2.0"],
+    ...["2.40", "0.33", "1.00", "100", "5.00"],
   ]);
-  const cells = text
-    .split("\n")[2]
-    ?.split("|")
-    .map((cell) => cell.trim());
-  expect(cells).toEqual(["", "tools/call", "500", "60", "1.0", "2.0", "1500", "25", "0.33", "2.40", ""]);
+  const [, , lists] = listTable([
+    { name: "tools/list", rounds: { runtime: [figures(500, 60)], buffer: [figures(1000, 40)] } },
+  ]).split("\n");
+  expect(cellsOf(lists ?? "")).toEqual([
+    ...["tools/list", "500", "60.0", "1.0", "2.0", "1000", "40.0", "1.50", "0.50"],
+  ]);
+  const [, , catalog] = catalogTable([
+    { name: "tools/call", rounds: { many: [figures(500, 60)], few: [figures(1000, 40)] } },
+  ]).split("\n");
+  expect(cellsOf(catalog ?? "")).toEqual([
+    ...["tools/call", "500", "60.0", "1.0", "2.0", "1000", "40.0", "1.50", "0.50"],
+  ]);
+});
+
+it("the table of doors shows how far apart the best and the worst of a kind are", () => {
+  const lines = doorTable([row("rest", 60, 500), row("rest", 40, 1000), row("onex", 50, 500)]).split("\n");
+  expect(lines.slice(2).map(cellsOf)).toEqual([
+    ["rest", "1.50", "2.00"],
+    ["onex", "1.00", "1.00"],
+  ]);
 });
