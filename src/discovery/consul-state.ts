@@ -63,8 +63,8 @@ export class ConsulState {
   #doubtful: ReadonlySet<string> = new Set();
   /** Contracts outside the prefix, each with how many services name it. (4) */
   readonly #uses = new Map<string, number>();
-  /** Ids of services. (3) */
-  readonly #asked = new Set<string>();
+  /** Ids that are asked for, each with the service that had it last: it may leave and come back. (3) */
+  readonly #asked = new Map<string, string | undefined>();
   #reads = 0;
   /** Reads under way, the earliest first. */
   readonly #begun = new Set<number>();
@@ -88,7 +88,7 @@ export class ConsulState {
 
   /** What is registered under this id counts from its next read on, tagged or not: it completes what an event says. (3) */
   ask(serviceId: string): void {
-    this.#asked.add(serviceId);
+    if (!this.#asked.has(serviceId)) this.#asked.set(serviceId, undefined);
   }
 
   /** Nobody asks for it any more. */
@@ -136,6 +136,7 @@ export class ConsulState {
       this.#services.delete(name);
       this.#emptied.set(name, read);
     }
+    for (const { Service } of counted) if (this.#asked.has(Service.ID)) this.#asked.set(Service.ID, name);
     this.#mark(name, before?.rows ?? [], counted);
     const changed = outside.filter(
       (key) => contracts.has(key) && this.contracts.put(key, contracts.get(key)?.value),
@@ -144,7 +145,6 @@ export class ConsulState {
     const put = [...this.#refoldUsers(new Set(changed)).put, ...this.#refold(name, counted)];
     const present = new Set(counted.map(recordKey));
     const left = (before?.rows ?? []).filter((row) => !present.has(recordKey(row)));
-    for (const { Service } of left) this.dismiss(Service.ID);
     const remove = left.map(recordKey).filter((key) => this.#records.get(key)?.service === name);
     for (const key of remove) this.#records.delete(key);
     return { put, remove };
@@ -203,7 +203,14 @@ export class ConsulState {
   }
 
   serviceNames(): readonly string[] {
-    return [...this.#services.keys()];
+    return [...new Set([...this.#services.keys(), ...this.#askedServices()])];
+  }
+
+  /** Of the ids that are asked for and nobody has at the moment. */
+  #askedServices(): readonly string[] {
+    if (this.#asked.size === 0) return [];
+    const away = [...this.#asked].filter(([id]) => this.instance(id) === undefined);
+    return away.map(([, name]) => name).filter((name) => name !== undefined);
   }
 
   hasService(name: string): boolean {
@@ -222,14 +229,14 @@ export class ConsulState {
 
   /**
    * Services of which something differs from what is known, by what all nodes have registered. Those of which an instance
-   * without the tag is known always do.
+   * without the tag is known, or asked for, always do.
    *
    * @param found the address index and the tagged services of every node
    */
   differences(
     found: ReadonlyMap<string, { readonly index: number; readonly services: readonly ConsulNodeService[] }>,
   ): ReadonlySet<string> {
-    const changed = new Set<string>();
+    const changed = new Set<string>(this.#askedServices());
     for (const node of this.#marks.keys()) {
       if (!found.has(node)) for (const name of this.servicesAt(node)) changed.add(name);
     }

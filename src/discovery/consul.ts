@@ -213,12 +213,17 @@ export class ConsulSource implements ToolSource {
     }
   }
 
+  /** What is registered under this id is not asked for any more. */
+  dismiss(serviceId: string): void {
+    this.#known.dismiss(serviceId);
+  }
+
   async #search(
     client: ConsulClient,
     serviceId: string,
     serviceName: string | undefined,
   ): Promise<Instance | undefined> {
-    if (serviceName !== undefined) {
+    if (serviceName !== undefined && isAskable(serviceName)) {
       await this.#readService(client, serviceName);
       const found = this.#known.instance(serviceId);
       if (found !== undefined) return found;

@@ -47,6 +47,8 @@ export interface EventSourceOptions {
 export interface ServiceLookUp {
   /** What Consul says of the instance; undefined: Consul does not know it. Rejects where that cannot be told. */
   lookUp(serviceId: string, serviceName: string | undefined): Promise<Instance | undefined>;
+  /** What was looked up is needed no more: until then it counts, also where it leaves Consul and comes back. */
+  dismiss(serviceId: string): void;
 }
 
 export interface EventCounters {
@@ -274,8 +276,10 @@ export class EventSource implements ToolSource {
         const part = this.#registrations.topicOf(serviceId);
         put.push({ key: serviceId, instance, ...(part !== undefined && { part }) });
         if (said?.instance === instance) incomplete.push(said);
+        else if (lacks(instance) === undefined) this.#options.consul?.dismiss(serviceId);
         continue;
       }
+      this.#options.consul?.dismiss(serviceId);
       remove.push(serviceId);
       if (isSuppressed) suppress.push(serviceId);
     }

@@ -213,7 +213,7 @@ describe("what is known of all services", () => {
     expect([...state.contracts.keys()]).toEqual([]);
   });
 
-  it("has an instance without the tag where it is asked for, until it has left", () => {
+  it("has an instance without the tag where it is asked for, until it is dismissed, also where it leaves and comes back", () => {
     const state = new ConsulState();
     const plain = row({ Tags: ["web"] });
     const put = (...rows: ConsulInstance[]): unknown => state.putService("orders", rows, state.beginRead());
@@ -223,9 +223,17 @@ describe("what is known of all services", () => {
     expect(state.instance("orders-1")).not.toHaveProperty("claim");
     expect(state.problems()).toEqual([]);
     put();
+    expect(state.instance("orders-1")).toBeUndefined();
+    // No answer shows it: its service is looked over again and again.
+    expect(state.serviceNames()).toEqual(["orders"]);
+    expect([...state.differences(new Map())]).toEqual(["orders"]);
+    put(plain);
+    expect(state.instance("orders-1")).toBeDefined();
+    state.dismiss("orders-1");
     put(plain);
     expect(state.instance("orders-1")).toBeUndefined();
     expect(state.serviceNames()).toEqual([]);
+    expect([...state.differences(new Map())]).toEqual([]);
   });
 
   it("says only what has changed", () => {

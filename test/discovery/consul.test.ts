@@ -182,7 +182,7 @@ describeWithConsul("a service in Consul", () => {
     expect(ids.map((id) => idFilter([id]) === undefined)).toEqual([false, false, false, false, true, false]);
   });
 
-  it("without the tag counts where an event asks for it, claims nothing, and is followed until it is gone", async () => {
+  it("without the tag counts where an event asks for it, claims nothing, and is followed until it is dismissed", async () => {
     const [plain, other] = [uniqueName("plain"), uniqueName("other")];
     const { followed, operator } = await setUp(plain, other);
     const register = (port: number): Promise<void> => operator.register(plain, { Tags: ["web"], Port: port });
@@ -201,7 +201,13 @@ describeWithConsul("a service in Consul", () => {
     await followed.until(() => followed.instance(plain)?.live === false);
     await operator.deregister(plain);
     await followed.until(() => followed.of(plain).length === 0);
+    // It may come back without another event.
     await register(9003);
+    await followed.until(() => followed.instance(plain)?.url === "http://127.0.0.1:9003");
+    followed.source.dismiss(plain);
+    await operator.deregister(plain);
+    await followed.until(() => followed.of(plain).length === 0);
+    await register(9004);
     await operator.register(other, { Meta: { "mcp-path": "/new" } });
     await followed.until(() => followed.instance(other)?.url?.endsWith("/new"));
     expect(followed.of(plain)).toEqual([]);

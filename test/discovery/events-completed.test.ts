@@ -106,6 +106,22 @@ describeWithServices("registration events that say too little, with a real Consu
     await expect.poll(() => catalog.snapshot().byName.has(tool)).toBe(false);
   });
 
+  it("are completed again by an instance without the tag that left and has come back", async () => {
+    const [service, tool] = [`orders-${randomUUID()}`, `tool_${randomUUID()}`];
+    await registerAtConsul(service, tool, `${service}-1`, ["web"]);
+    const { catalog, bus, topic } = await join();
+    const endpoints = () => catalog.snapshot().byName.get(tool)?.endpoints;
+    await publish(bus, topic, smallEvent(service, tool));
+    await expect.poll(endpoints).toMatchObject([{ url: "http://127.0.0.1:9" }]);
+    await atAgent(`deregister/${service}-1`);
+    await expect.poll(endpoints).toBeUndefined();
+    const again = { ID: `${service}-1`, Name: service, Address: "127.0.0.1", Port: 9, Tags: ["web"] };
+    await atAgent("register", again);
+    await expect.poll(endpoints).toMatchObject([{ url: "http://127.0.0.1:9" }]);
+    await publish(bus, topic, { event_type: "deregistered", service_id: `${service}-1` });
+    await expect.poll(() => catalog.snapshot().byName.has(tool)).toBe(false);
+  });
+
   it("are rejected where Consul knows the service without the tag, and they have no tags either", async () => {
     const service = `orders-${randomUUID()}`;
     await registerAtConsul(service, "unused", `${service}-1`, ["web"]);

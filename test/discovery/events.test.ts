@@ -224,6 +224,8 @@ describeWithKafka("registration events", () => {
   });
 });
 
+const dismiss = vi.fn<(serviceId: string) => void>();
+
 describeWithKafka("registration events that say too little", () => {
   const small = (fields: Record<string, unknown> = {}): Record<string, unknown> => ({
     event_type: "registered",
@@ -236,9 +238,10 @@ describeWithKafka("registration events that say too little", () => {
   const { instance: known } = consulRecord("orders-1");
 
   it("state what they say, and Consul is asked for the rest", async () => {
+    dismiss.mockClear();
     const topic = uniqueTopic();
     const lookUp = vi.fn(async () => await Promise.resolve(known));
-    const open = await openSource(kafkaServers(), [topic], { consul: { lookUp } });
+    const open = await openSource(kafkaServers(), [topic], { consul: { lookUp, dismiss } });
     await publish(open.bus, topic, small());
     await expect.poll(() => lookUp.mock.calls).toEqual([["orders-1", undefined]]);
     expect(open.instances.get("orders-1")).toMatchObject({ claim: { toolName: "orders" } });
@@ -246,12 +249,15 @@ describeWithKafka("registration events that say too little", () => {
     await publish(open.bus, topic, { event_type: "updated", service_id: "orders-1", service_name: "orders" });
     await expect.poll(() => lookUp.mock.calls).toContainEqual(["orders-1", "orders"]);
     expect(open.source.counters()).toMatchObject({ accepted: 2, rejected: 0 });
+    expect(dismiss).not.toHaveBeenCalled();
+    await publish(open.bus, topic, { event_type: "deregistered", service_id: "orders-1" });
+    await expect.poll(() => dismiss.mock.calls).toEqual([["orders-1"]]);
   });
 
   it("are rejected where Consul does not know the service", async () => {
     const topic = uniqueTopic();
     const lookUp = vi.fn(async () => await Promise.resolve(undefined));
-    const open = await openSource(kafkaServers(), [topic], { consul: { lookUp } });
+    const open = await openSource(kafkaServers(), [topic], { consul: { lookUp, dismiss } });
     await publish(open.bus, topic, small({ tags: null }));
     await expect.poll(() => open.source.counters().rejected).toBe(1);
     expect(open.instances.has("orders-1")).toBe(true);
@@ -277,7 +283,7 @@ describeWithKafka("registration events that say too little", () => {
   it("are not rejected while Consul cannot be asked, nor where they are no tool anyway", async () => {
     const topic = uniqueTopic();
     const lookUp = vi.fn(async () => await Promise.reject<Instance>(new Error("no route")));
-    const open = await openSource(kafkaServers(), [topic], { consul: { lookUp } });
+    const open = await openSource(kafkaServers(), [topic], { consul: { lookUp, dismiss } });
     await publish(open.bus, topic, small());
     await publish(open.bus, topic, small({ service_id: "other-1", tags: [] }));
     await untilRead(open, 2);
@@ -293,7 +299,7 @@ describeWithKafka("registration events that say too little", () => {
     const topic = uniqueTopic();
     const found = { source: "consul", serviceId: "orders-1", definition: {}, live: true, ...facts } as const;
     const lookUp = async (): Promise<Instance> => await Promise.resolve(found);
-    const open = await openSource(kafkaServers(), [topic], { consul: { lookUp } });
+    const open = await openSource(kafkaServers(), [topic], { consul: { lookUp, dismiss } });
     await publish(open.bus, topic, small(fields));
     const letters = await deadLetters(open);
     await expect.poll(letters).toHaveLength(1);
@@ -311,7 +317,7 @@ describeWithKafka("registration events that say too little", () => {
     await publish(bus, topic, small({ service_id: "gone-1" }));
     await publish(bus, topic, { event_type: "expired", service_id: "gone-1" });
     const lookUp = vi.fn(async () => await Promise.resolve(undefined));
-    const open = await openSource(kafkaServers(), [topic], { consul: { lookUp } });
+    const open = await openSource(kafkaServers(), [topic], { consul: { lookUp, dismiss } });
     expect(open.instances.has("orders-1")).toBe(true);
     await expect.poll(() => open.source.counters().rejected).toBe(1);
     expect(lookUp.mock.calls).toEqual([["orders-1", undefined]]);
@@ -325,7 +331,7 @@ describeWithKafka("registration events that say too little", () => {
     const topic = uniqueTopic();
     const answer = Promise.withResolvers<undefined>();
     const lookUp = vi.fn(async () => await answer.promise);
-    const open = await openSource(kafkaServers(), [topic], { consul: { lookUp } });
+    const open = await openSource(kafkaServers(), [topic], { consul: { lookUp, dismiss } });
     await publish(open.bus, topic, small());
     await expect.poll(() => lookUp.mock.calls).toHaveLength(1);
     await publish(open.bus, topic, registration("orders"));
