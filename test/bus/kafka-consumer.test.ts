@@ -40,10 +40,15 @@ function byHand() {
   return { begun, aborted, handler, end: (offset: string) => ends.get(offset)?.resolve(undefined) };
 }
 
-test("a last commit that is refused while members come and go is tried until it is done", async () => {
+/** A subscription whose handlers end when they are told to. */
+async function running() {
   const kafka = new FakeKafka();
   const work = byHand();
-  const subscription = await subscribed(kafka, work.handler);
+  return { kafka, work, subscription: await subscribed(kafka, work.handler) };
+}
+
+test("a last commit that is refused while members come and go is tried until it is done", async () => {
+  const { kafka, work, subscription } = await running();
   await kafka.read(0, 1);
   let attempts = 0;
   kafka.onCommit = () => {
@@ -58,9 +63,7 @@ test("a last commit that is refused while members come and go is tried until it 
 });
 
 test("a member that is given its partition anew goes on where it was, where nobody did more", async () => {
-  const kafka = new FakeKafka();
-  const work = byHand();
-  await subscribed(kafka, work.handler);
+  const { kafka, work } = await running();
   await kafka.read(0, 3);
   expect(work.begun).toEqual(["0", "1"]);
   kafka.seeks.length = 0;
@@ -73,9 +76,7 @@ test("a member that is given its partition anew goes on where it was, where nobo
 });
 
 test("of what it had taken a member begins only what others have not done since", async () => {
-  const kafka = new FakeKafka();
-  const work = byHand();
-  await subscribed(kafka, work.handler);
+  const { kafka, work } = await running();
   const commits: number[] = [];
   kafka.onCommit = (offset) => void commits.push(offset);
   await kafka.read(0, 9);
@@ -91,9 +92,7 @@ test("of what it had taken a member begins only what others have not done since"
 });
 
 test("a member that others have overtaken begins where they are, and what it ran is aborted", async () => {
-  const kafka = new FakeKafka();
-  const work = byHand();
-  await subscribed(kafka, work.handler);
+  const { kafka, work } = await running();
   const commits: number[] = [];
   kafka.onCommit = (offset) => void commits.push(offset);
   await kafka.read(0, 9);
@@ -110,9 +109,7 @@ test("a member that others have overtaken begins where they are, and what it ran
 });
 
 test("nothing begins until it is known what the group has committed, and never is less committed", async () => {
-  const kafka = new FakeKafka();
-  const work = byHand();
-  await subscribed(kafka, work.handler);
+  const { kafka, work } = await running();
   const commits: number[] = [];
   kafka.onCommit = (offset) => void commits.push(offset);
   await kafka.read(0, 3);
@@ -132,9 +129,7 @@ test("nothing begins until it is known what the group has committed, and never i
 });
 
 test("an answer about what is committed that was overtaken by another sharing out counts no more", async () => {
-  const kafka = new FakeKafka();
-  const work = byHand();
-  await subscribed(kafka, work.handler);
+  const { kafka } = await running();
   await kafka.read(0, 3);
   const answers: PromiseWithResolvers<unknown>[] = [];
   kafka.admin.fetchOffsets = () => {
@@ -155,9 +150,7 @@ test("an answer about what is committed that was overtaken by another sharing ou
 });
 
 test("an answer that comes while partitions are about to be shared out anew begins nothing", async () => {
-  const kafka = new FakeKafka();
-  const work = byHand();
-  await subscribed(kafka, work.handler);
+  const { kafka, work } = await running();
   await kafka.read(0, 3);
   const answer = Promise.withResolvers<unknown>();
   const asked = vi.fn(() => answer.promise);
@@ -196,9 +189,7 @@ test("a subscription has begun only when it knows where it reads, also where par
 });
 
 test("a full partition that has room again is not read before it is known from where", async () => {
-  const kafka = new FakeKafka();
-  const work = byHand();
-  await subscribed(kafka, work.handler);
+  const { kafka, work } = await running();
   await kafka.read(0, 1, Buffer.alloc(8 * 1024 * 1024));
   const answer = Promise.withResolvers<unknown>();
   kafka.admin.fetchOffsets = () => answer.promise;
@@ -213,9 +204,7 @@ test("a full partition that has room again is not read before it is known from w
 });
 
 test("what a member had read that the library gave up is left to the next one", async () => {
-  const kafka = new FakeKafka();
-  const work = byHand();
-  const subscription = await subscribed(kafka, work.handler);
+  const { kafka, work, subscription } = await running();
   kafka.crash(new Error("it gave up"));
   await vi.waitFor(() => expect(subscription.problems).toEqual([expect.stringContaining("it gave up")]));
   await kafka.read(0, 0);
@@ -239,9 +228,7 @@ test("a topic's id stays known where the brokers do not tell it any more", async
 });
 
 test("each commit says of which topic it is", async () => {
-  const kafka = new FakeKafka();
-  const work = byHand();
-  await subscribed(kafka, work.handler);
+  const { kafka, work } = await running();
   await kafka.read(0, 0);
   work.end("0");
   await vi.waitFor(() => expect(kafka.committed).toBe(1));

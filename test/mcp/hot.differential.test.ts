@@ -3,11 +3,12 @@ import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { monotonicClock } from "../../src/core/clock.ts";
 import { silentLogger } from "../../src/core/log.ts";
-import { Gateway, type GatewayOptions } from "../../src/gateway.ts";
+import { Gateway } from "../../src/gateway.ts";
 import { listen, type HttpServer, type RawListener } from "../../src/http/server.ts";
 import { Catalog } from "../../src/tools/catalog.ts";
 import type { Tool } from "../../src/tools/tool.ts";
 import { makeTool, put } from "../support/tools.ts";
+import { gatewayOptions } from "./gateway-options.ts";
 import { httpCases, type HttpCase } from "./hot-cases.ts";
 import { startService, type TestService } from "./hot-service.ts";
 
@@ -144,24 +145,6 @@ const opening: HttpCase = {
   ),
 };
 
-const options: GatewayOptions = {
-  host: "127.0.0.1",
-  path: "/mcp",
-  stateless: false,
-  jsonResponse: true,
-  sessionTtlSeconds: 3600,
-  maxSessions: 100_000,
-  pageSize: 5,
-  timeoutSeconds: 30,
-  maxTools: 100,
-  requiredTags: [],
-  excludedTags: [],
-  allowedNetworks: [],
-  allowedHosts: [],
-  allowedOrigins: [],
-  apiKeys: [],
-} as unknown as GatewayOptions;
-
 describe.each([
   { title: "with sessions", changes: {}, least: 0.15 },
   { title: "stateless", changes: { stateless: true }, least: 0.15 },
@@ -180,7 +163,7 @@ describe.each([
     const registry = new Catalog({ maxTools: 100 });
     put(registry, ...toolsOf(service.url));
     gateway = new Gateway(
-      { ...options, ...changes },
+      { ...gatewayOptions, pageSize: 5, ...changes },
       { registry, env: {}, log: silentLogger, clock: monotonicClock },
     );
     const surface = gateway.surface("token", { initialized: () => true, draining: () => false });

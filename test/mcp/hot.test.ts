@@ -1,40 +1,23 @@
 import { connect } from "node:net";
 import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { monotonicClock, type Clock } from "../../src/core/clock.ts";
-import { Gateway, type GatewayOptions } from "../../src/gateway.ts";
+import { Gateway } from "../../src/gateway.ts";
 import { listen } from "../../src/http/server.ts";
 import type { ToolExecutor } from "../../src/tools/call.ts";
 import { Catalog } from "../../src/tools/catalog.ts";
 import { service } from "../execution/helpers.ts";
 import { collectingLog } from "../support/log.ts";
 import { makeTool, put } from "../support/tools.ts";
+import { gatewayOptions } from "./gateway-options.ts";
 import { call, initialize } from "./requests.ts";
 
-const options = {
-  host: "127.0.0.1",
-  path: "/mcp",
-  stateless: false,
-  jsonResponse: true,
-  sessionTtlSeconds: 3600,
-  maxSessions: 100,
-  pageSize: 100,
-  timeoutSeconds: 30,
-  maxTools: 100,
-  requiredTags: [],
-  excludedTags: [],
-  allowedNetworks: [],
-  allowedHosts: [],
-  allowedOrigins: [],
-  apiKeys: [],
-} as unknown as GatewayOptions;
-
-/** A gateway with one tool, whose service answers when it is told to. */
 interface Changes {
   readonly clock?: Clock;
   readonly apiKey?: string;
   readonly executor?: ToolExecutor;
 }
 
+/** A gateway with one tool, whose service answers when it is told to. */
 async function running(changes: Changes = {}) {
   const waiting: { readonly answer: (text: string) => void; readonly gone: Promise<void> }[] = [];
   const backend = await service((_request, response) => {
@@ -53,7 +36,7 @@ async function running(changes: Changes = {}) {
   const apiKeys =
     changes.apiKey === undefined ? [] : [{ name: "one", role: "user", key: changes.apiKey } as const];
   const gateway = new Gateway(
-    { ...options, apiKeys },
+    { ...gatewayOptions, apiKeys },
     {
       registry,
       ...(changes.executor && { executor: changes.executor }),
